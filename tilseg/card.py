@@ -1,0 +1,143 @@
+"""The model card: everything about a network that is not a weight.
+
+It travels as JSON in the metadata of the `.safetensors` file, so that reading it costs neither
+torch nor the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tilseg.errors import ModelError
+from tilseg.receptive_field import ReceptiveField
+
+_METADATA_KEY = "tilseg"
+_MAX_HEADER = 100 * 2**20  # the safetensors format's own bound
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ClassInfo(_Strict):
+    """One class; its value in the mask is its position in the card's list."""
+
+    name: str
+    color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+
+
+class Normalization(_Strict):
+    """How pixels become network input: (pixel - mean) / std, band by band.
+
+    constants: `mean` and `std` as given here.
+    image: mean and std of the whole image, from a fixed lattice sample, fixed before tiling.
+    orient: "bright-on-dark" turns an image round (a negative std) when its background is the
+        light side of its histogram, so that stained and fluorescent objects look alike.
+    """
+
+    kind: Literal["constants", "image"]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    orient: Literal["bright-on-dark"] | None = None
+
+
+class Card(_Strict):
+    """Card of one model file; see docs/reference for the meaning of each field."""
+
+    format: Literal[1] = 1
+    name: str
+    description: str = ""
+    architecture: str
+    parameters: dict[str, Any]
+    bands: Annotated[int, Field(ge=1)]
+    band_names: tuple[str, ...] = ()
+    normalization: Normalization
+    head: Literal["softmax", "sigmoid"]
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    classes: Annotated[tuple[ClassInfo, ...], Field(min_length=2, max_length=255)]
+    background: int | None = 0
+    pixel_size: float | None = None
+    unit: str | None = None
+    halo: Annotated[int, Field(ge=0)]
+    stride: Annotated[int, Field(ge=1)]
+    offset: Annotated[int, Field(ge=0)]
+    inexact: str | None = None
+    training: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+    licence: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Card:
+        if self.offset >= self.stride:
+            raise ValueError("offset must be below stride")
+        if self.head == "sigmoid" and len(self.classes) != 2:
+            raise ValueError("a sigmoid head has exactly two classes")
+        if self.background is not None and not 0 <= self.background < len(self.classes):
+            raise ValueError("background is not one of the classes")
+        if self.band_names and len(self.band_names) != self.bands:
+            raise ValueError("band_names must name every band")
+        n = self.normalization
+        if n.kind == "constants" and not len(n.mean) == len(n.std) == self.bands:
+            raise ValueError("constants need one mean and one std a band")
+        if any(s == 0 for s in n.std):
+            raise ValueError("std must not be 0")
+        return self
+
+    @property
+    def field(self) -> ReceptiveField:
+        return ReceptiveField(self.halo, self.stride, self.offset)
+
+    @property
+    def channels(self) -> int:
+        """Output channels of the network: one for a sigmoid head, else one a class."""
+        return 1 if self.head == "sigmoid" else len(self.classes)
+
+    def to_metadata(self) -> dict[str, str]:
+        """The card as safetensors metadata, in canonical JSON."""
+        content = self.model_dump(mode="json")
+        return {_METADATA_KEY: json.dumps(content, sort_keys=True, separators=(",", ":"))}
+
+
+def parse_card(text: str, path: str) -> Card:
+    """A card from its JSON; raises ModelError E-MODEL-CARD naming the first wrong field."""
+    try:
+        return Card.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        reason = f"{place}: {first['msg']}" if place else first["msg"]
+        raise ModelError("E-MODEL-CARD", path=path, reason=reason) from None
+
+
+def read_card(path: str | Path) -> Card:
+    """The card of a `.safetensors` model, from its header alone.
+
+    Raises ModelError E-MODEL-FORMAT for anything that is not such a file.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        prefix = file.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        available = path.stat().st_size - 8
+        if not 2 <= length <= min(available, _MAX_HEADER):
+            raise ModelError("E-MODEL-FORMAT", path=path, reason="is not a safetensors file")
+        header = file.read(length)
+    try:
+        metadata = json.loads(header).get("__metadata__", {})
+    except (ValueError, AttributeError, RecursionError):
+        raise ModelError("E-MODEL-FORMAT", path=path, reason="has a damaged header") from None
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(_METADATA_KEY), str):
+        raise ModelError("E-MODEL-FORMAT", path=path, reason="has no tilseg model card")
+    return parse_card(metadata[_METADATA_KEY], str(path))
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hex sha256 of a file, read in pieces."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,154 @@
+"""Every error tilseg raises on purpose, in one tree and one catalogue.
+
+    TilsegError            exit 1   a bug of ours, unless a subclass says otherwise
+    ├── UsageError         exit 2   ValueError       an option or argument that can't be
+    ├── InputError         exit 4   ValueError       the image (or a mask) is bad or changed
+    ├── BlocksFailed       exit 5   RuntimeError     some blocks failed, nothing was published
+    ├── ModelError         exit 6   ValueError       the model is bad, untrusted or does not fit
+    ├── OutputError        exit 7   OSError          the output or its disk
+    ├── ResourceError      exit 8   RuntimeError     memory, or CUDA where there is none
+    ├── ExistsError        exit 10  FileExistsError  another result or another run is in the way
+    ├── LockedError        exit 11  RuntimeError     another driver owns the output
+    ├── DamageError        exit 12  ValueError       verify found damage
+    └── Stopped            exit 75  RuntimeError     the time budget is spent; resumable
+
+An error is raised with its id and the facts of the case; the words live in `CATALOGUE`:
+
+    raise UsageError("E-TILE-STEP", tile=388, stride=16, legal="384 or 400")
+
+and prints as one line that says what came, what is allowed and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class TilsegError(Exception):
+    """Base of the tree. `id` names the catalogue entry, `facts` fill its words."""
+
+    exit_code = 1
+
+    def __init__(self, id: str, **facts: Any) -> None:
+        self.id = id
+        self.facts = facts
+        super().__init__(CATALOGUE[id].format(**facts))
+
+    @property
+    def message(self) -> str:
+        """The catalogue's words with the facts of this case filled in: one line."""
+        return " ".join(CATALOGUE[self.id].format(**self.facts).split())
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> Any:
+        # Keyword-only construction does not survive pickling by itself, and these
+        # errors cross process borders.
+        return _rebuild, (type(self), self.id, self.facts)
+
+
+def _rebuild(kind: type[TilsegError], id: str, facts: dict[str, Any]) -> TilsegError:
+    return kind(id, **facts)
+
+
+class UsageError(TilsegError, ValueError):
+    exit_code = 2
+
+
+class InputError(TilsegError, ValueError):
+    exit_code = 4
+
+
+class BlocksFailed(TilsegError, RuntimeError):
+    exit_code = 5
+
+
+class ModelError(TilsegError, ValueError):
+    exit_code = 6
+
+
+class OutputError(TilsegError, OSError):
+    exit_code = 7
+
+
+class ResourceError(TilsegError, RuntimeError):
+    exit_code = 8
+
+
+class ExistsError(TilsegError, FileExistsError):
+    exit_code = 10
+
+
+class LockedError(TilsegError, RuntimeError):
+    exit_code = 11
+
+
+class DamageError(TilsegError, ValueError):
+    exit_code = 12
+
+
+class Stopped(TilsegError, RuntimeError):
+    exit_code = 75
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`" (did you mean 'x'?)"` for the known name closest to `word`, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+# id -> words. Sorted by the class that raises it; the class carries the exit code.
+CATALOGUE: dict[str, str] = {
+    # usage: exit 2
+    "E-TILE-STEP": "tile {tile} is not a multiple of the model's stride {stride}; use {legal}",
+    "E-TILE-SIZE": "tile {tile} is not a positive number of pixels; use a multiple of {stride}",
+    "E-BAND-LIST": "bands {bands!r} is not a list of band numbers; write them as 1,2,3",
+    "E-MEMORY-SIZE": "memory {memory!r} is not a size; write it as 4GB, 800MB or 2GiB",
+    "E-OPTION": "{option} {value!r} is not allowed; use {allowed}",
+    "E-LEVEL": "level {level} is not in {path}, which has {levels}; choose one with --level",
+    "E-CONFIG": "{path}: {reason}",
+    # input: exit 4
+    "E-INPUT-MISSING": "{path}: no such file; check the path",
+    "E-INPUT-DIRECTORY": "{path}: is a directory; expected an image file such as a TIFF",
+    "E-INPUT-NOT-FILE": "{path}: is not a regular file; expected an image file such as a TIFF",
+    "E-INPUT-EMPTY": "{path}: has 0 bytes; copy the file again",
+    "E-INPUT-FORMAT": "{path}: {reason}; expected {expected}",
+    "E-INPUT-TRUNCATED": "{path}: {reason}; copy the file again",
+    "E-INPUT-READ": "{path}: {reason}",
+    "E-INPUT-DTYPE": "{path}: pixels are {dtype}; supported are {allowed}",
+    "E-INPUT-BANDS": "{path}: has {bands} bands, the model wants {wanted}; choose with --bands {example}",
+    "E-INPUT-BAND": "{path}: there is no band {band}; it has bands 1 to {bands}",
+    "E-INPUT-CHANGED": "{path}: changed since the run began ({fields}); run again on the file as it is now",
+    "E-INPUT-NO-DATA": "{path}: has no valid pixel in its sample, only nodata; nothing to segment",
+    # blocks: exit 5
+    "E-BLOCKS-FAILED": "{failed} of {total} blocks failed, nothing was published; first: {first}; "
+    "run the same command again to retry them",
+    # model: exit 6
+    "E-MODEL-MISSING": "model {name!r} is neither bundled nor a file{hint}; bundled: {bundled}",
+    "E-MODEL-FORMAT": "{path}: {reason}; expected a tilseg .safetensors model",
+    "E-MODEL-CARD": "{path}: the model card is wrong: {reason}",
+    "E-MODEL-WEIGHTS": "{path}: the weights do not fit the card: {reason}",
+    "E-MODEL-NAN": "{path}: weight {key!r} holds NaN or infinity; use an undamaged model file",
+    "E-MODEL-INEXACT": "{path}: not exact under tiling ({reason}); allow it with --allow-inexact",
+    # output: exit 7
+    "E-OUTPUT-PARENT": "{path}: its folder {parent} does not exist or can't be written; make it first",
+    "E-OUTPUT-WRITE": "{path}: could not be written ({reason}); finished blocks are kept, "
+    "free some space and run the same command again",
+    "E-OUTPUT-READBACK": "{path}: reads back differently from what was written; nothing was published, "
+    "check the disk and run the same command again",
+    "E-OUTPUT-INPUT": "{path}: the output would overwrite the input {input}; choose another with -o",
+    # resources: exit 8
+    "E-NO-CUDA": "device {device!r} was asked for, but {reason}; use --device cpu",
+    "E-MEMORY": "needs {needed} of memory, the budget is {budget}; raise --memory or use a smaller --tile",
+    "E-SCHEDULER": "{reason}; check the address and that the scheduler runs",
+    # exists: exit 10
+    "E-EXISTS": "{path}: exists and differs from this run in {fields}; use --overwrite or another -o",
+    "E-EXISTS-FOREIGN": "{path}: exists and is not a tilseg result; choose another with -o",
+    "E-PARTIAL": "{path}: an unfinished run differs from this one in {fields}; "
+    "repeat its options, or start again with --overwrite",
+    # locked: exit 11
+    "E-LOCKED": "{path}: another run owns it ({owner}); wait for it, or choose another -o",
+}

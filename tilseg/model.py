@@ -1,0 +1,128 @@
+"""What a model is to tilseg, and how one is found and loaded.
+
+A new network is one file in `tilseg/models/`, one line in `ARCHITECTURES` and one contract
+test class. Importing this module does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tilseg.card import Card
+from tilseg.errors import ModelError, nearest
+from tilseg.receptive_field import ReceptiveField
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, slots=True)
+class BandStatistics:
+    """Normalisation constants of a run, one a band: input = (pixel - mean) / std.
+
+    A negative std turns the image round (dark objects on a light ground).
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a network says about a batch of n inputs of (rows, cols).
+
+    labels: (n, rows - 2 halo, cols - 2 halo) uint8, class values.
+    probabilities: (n, rows - 2 halo, cols - 2 halo, classes) uint8, 255 = certain; or None.
+    finite: (n,) bool; False where any score of that input is NaN or infinite, whose labels
+        then mean nothing.
+    """
+
+    labels: NDArray[np.uint8]
+    finite: NDArray[np.bool_]
+    probabilities: NDArray[np.uint8] | None = None
+
+
+class Model(Protocol):
+    """A network ready to predict. It only ever sees legal sizes with the full halo.
+
+    uri: what `load_model` reloads; sha256: of the file; device: "cpu" or "cuda:0".
+    """
+
+    @property
+    def uri(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def card(self) -> Card: ...
+    @property
+    def field(self) -> ReceptiveField: ...
+    @property
+    def device(self) -> str: ...
+
+    def predict(
+        self,
+        batch: NDArray[Any],
+        statistics: BandStatistics,
+        *,
+        probabilities: bool = False,
+    ) -> Prediction:
+        """Classes of a batch of raw pixels (n, rows, cols, bands), any supported dtype."""
+        ...
+
+
+# name in the card -> module with `build(parameters) -> torch.nn.Module` (see models/unet.py)
+ARCHITECTURES: dict[str, str] = {
+    "unet": "tilseg.models.unet",
+}
+
+
+def bundled_models() -> dict[str, Path]:
+    """Name -> file of the models in the wheel."""
+    folder = importlib.resources.files("tilseg") / "weights"
+    with importlib.resources.as_file(folder) as path:
+        return {file.stem: file for file in sorted(path.glob("*.safetensors"))}
+
+
+def find_model(name: str | os.PathLike[str]) -> Path:
+    """The file of a model given by bundled name or path; a file wins over a name.
+
+    Raises ModelError E-MODEL-MISSING, listing what is bundled.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    bundled = bundled_models()
+    if str(name) in bundled:
+        return bundled[str(name)]
+    raise ModelError(
+        "E-MODEL-MISSING",
+        name=str(name),
+        hint=nearest(str(name), bundled),
+        bundled=", ".join(bundled) or "none",
+    )
+
+
+def load_model(
+    model: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    threads: int | None = None,
+) -> Model:
+    """Load a bundled model by name, or a `.safetensors` file, ready to predict.
+
+    device: "auto", "cpu", "cuda" or "cuda:i". threads: CPU threads of one prediction; None
+    for torch's own choice.
+
+    Raises ModelError (exit 6) for a file that is missing, damaged or does not fit its card,
+    ResourceError E-NO-CUDA (exit 8) for a device that is not there.
+    """
+    from tilseg.models import network
+
+    return network.load(find_model(model), device=device, precision=precision, threads=threads)

@@ -1,0 +1,143 @@
+"""The frozen plan of a run: which tiles, in which blocks, with which settings.
+
+A tile is one network input (its read window) and its output (its write window). A block is
+what is committed: a rectangle of whole tiles, one zarr shard. Nothing here opens a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from tilseg.model import BandStatistics, Precision
+from tilseg.receptive_field import ReceptiveField
+from tilseg.window import Size, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One network input and what is kept of its output.
+
+    read: window of the mirrored image that the network sees; may reach outside the image.
+    write: the pixels it owns, inside the image.
+    The network's output begins at the corner of `write`; what lies beyond it is dropped.
+    """
+
+    read: Window
+    write: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One unit of commit: number `index` in raster order.
+
+    write: the pixels it owns, inside the image.
+    read: the window of the mirrored image that covers the read windows of all its tiles.
+    """
+
+    index: int
+    write: Window
+    read: Window
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TileGrid:
+    """Tiles of `tile` output pixels and blocks of `tiles_per_block` tiles, from pixel (0, 0).
+
+    shape: the image. tile: output step of a tile, a multiple of the field's stride, the same
+    for every tile of the run; the last one overhangs and is cropped, never shifted inward.
+    """
+
+    shape: Size
+    field: ReceptiveField
+    tile: Size
+    tiles_per_block: Size
+
+    def __post_init__(self) -> None:
+        for step in self.tile:
+            self.field.check_step(step)
+        if min(*self.shape, *self.tiles_per_block) < 1:
+            raise ValueError(f"empty grid: {self}")
+
+    @property
+    def input(self) -> Size:
+        """Size of every network input."""
+        return Size(self.field.input_for(self.tile.rows), self.field.input_for(self.tile.cols))
+
+    @property
+    def block(self) -> Size:
+        """Size of a whole block; those at the right and bottom are cropped to the image."""
+        return Size(
+            self.tile.rows * self.tiles_per_block.rows, self.tile.cols * self.tiles_per_block.cols
+        )
+
+    @property
+    def tile_counts(self) -> Size:
+        return _counts(self.shape, self.tile)
+
+    @property
+    def block_counts(self) -> Size:
+        return _counts(self.shape, self.block)
+
+    @property
+    def redundancy(self) -> float:
+        """Pixels the network computes over pixels kept."""
+        return self.tile_counts.area * self.input.area / self.shape.area
+
+    def __len__(self) -> int:
+        return self.block_counts.area
+
+    def block_at(self, index: int) -> Block:
+        """Block number `index` in raster order, with its tiles in raster order."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        row, col = divmod(index, self.block_counts.cols)
+        corner = Window(row * self.block.rows, col * self.block.cols, *self.block)
+        write = corner.intersection(Window.whole(self.shape))
+        tiles = tuple(self._tiles(write))
+        last = tiles[-1].read
+        first = tiles[0].read
+        read = Window(
+            first.row, first.col, last.row_stop - first.row, last.col_stop - first.col
+        )
+        return Block(index, write, read, tiles)
+
+    def _tiles(self, block: Window) -> Iterator[Tile]:
+        halo, rows, cols = self.field.halo, *self.input
+        for row in range(block.row, block.row_stop, self.tile.rows):
+            for col in range(block.col, block.col_stop, self.tile.cols):
+                write = Window(row, col, *self.tile).intersection(block)
+                yield Tile(Window(row - halo, col - halo, rows, cols), write)
+
+    def __iter__(self) -> Iterator[Block]:
+        return (self.block_at(index) for index in range(len(self)))
+
+
+def _counts(shape: Size, step: Size) -> Size:
+    return Size(-(-shape.rows // step.rows), -(-shape.cols // step.cols))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that decides a pixel of the result, frozen at the first start of a run.
+
+    source, level, bands: the image's uri, the pyramid level read, 0-based bands in the
+        model's order. model, model_sha256: where the model is and what it holds.
+    statistics: resolved normalisation constants. nodata: the source's nodata value.
+    precision, device, threads: how the network runs; device is a kind, "cpu" or "cuda".
+    auto: names of the fields tilseg chose itself; a resume takes them from the first start.
+    """
+
+    grid: TileGrid
+    source: str
+    level: int
+    bands: tuple[int, ...]
+    model: str
+    model_sha256: str
+    statistics: BandStatistics
+    precision: Precision
+    device: Literal["cpu", "cuda"]
+    threads: int
+    auto: tuple[str, ...] = ()
