@@ -91,15 +91,17 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-Opener = Callable[[Path], Source]
-
 # name -> (module, function that says from path and first bytes whether to try it). The order
-# is the order of asking; the module is imported only when its turn comes.
+# is the order of asking; the module is imported only when its turn comes, and its `open_path`
+# may return None: not mine, ask the next.
 _READERS: dict[str, tuple[str, Callable[[Path, bytes], bool]]] = {}
 
 
 def register_source(name: str, module: str, claims: Callable[[Path, bytes], bool]) -> None:
-    """Add a reader: `module` has `open_path(path) -> Source`, `claims` looks at the first bytes."""
+    """Add a reader: `module` has `open_path(path) -> Source | None`.
+
+    `claims` says from the path and the first 512 bytes whether to import and ask it.
+    """
     _READERS[name] = (module, claims)
 
 
@@ -112,7 +114,8 @@ def _is_tiff(head: bytes) -> bool:
     return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-register_source("tiff", "tilseg.sources.tiff_family", lambda path, head: _is_tiff(head))
+register_source("geotiff", "tilseg.sources.geotiff", lambda path, head: _is_tiff(head))
+register_source("tiff", "tilseg.sources.tiff", lambda path, head: _is_tiff(head))
 
 _EXPECTED = "a TIFF (GeoTIFF, BigTIFF, OME-TIFF, SVS)"
 
@@ -133,8 +136,9 @@ def open_source(image: str | os.PathLike[str] | NDArray[Any]) -> Source:
     head = _first_bytes(path)
     for module, claims in _READERS.values():
         if claims(path, head):
-            source: Source = importlib.import_module(module).open_path(path)
-            return source
+            source: Source | None = importlib.import_module(module).open_path(path)
+            if source is not None:
+                return source
     raise InputError("E-INPUT-FORMAT", path=path, reason=describe(head), expected=_EXPECTED)
 
 
