@@ -58,5 +58,7 @@ class Georef:
 def map_pixel_size(transform: Affine, unit: str) -> PixelSize:
     """Pixel size of an affine grid, rotated or not, in the CRS's unit."""
     return PixelSize(
-        rows=math.hypot(transform.b, transform.e), cols=math.hypot(transform.a, transform.d), unit=unit
+        rows=math.hypot(transform.b, transform.e),
+        cols=math.hypot(transform.a, transform.d),
+        unit=unit,
     )

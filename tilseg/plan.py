@@ -99,9 +99,7 @@ class TileGrid:
         tiles = tuple(self._tiles(write))
         last = tiles[-1].read
         first = tiles[0].read
-        read = Window(
-            first.row, first.col, last.row_stop - first.row, last.col_stop - first.col
-        )
+        read = Window(first.row, first.col, last.row_stop - first.row, last.col_stop - first.col)
         return Block(index, write, read, tiles)
 
     def _tiles(self, block: Window) -> Iterator[Tile]:

@@ -114,8 +114,8 @@ def _is_tiff(head: bytes) -> bool:
     return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-register_source("geotiff", "tilseg.sources.geotiff", lambda path, head: _is_tiff(head))
-register_source("tiff", "tilseg.sources.tiff", lambda path, head: _is_tiff(head))
+register_source("geotiff", "tilseg.sources.geotiff", lambda _path, head: _is_tiff(head))
+register_source("tiff", "tilseg.sources.tiff", lambda _path, head: _is_tiff(head))
 
 _EXPECTED = "a TIFF (GeoTIFF, BigTIFF, OME-TIFF, SVS)"
 
