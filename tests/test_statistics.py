@@ -1,0 +1,86 @@
+"""Normalisation constants against numpy on the whole image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tilseg.card import Normalization
+from tilseg.errors import InputError
+from tilseg.nodata import fill_invalid, valid_pixels
+from tilseg.source import open_source
+from tilseg.statistics import band_statistics, sample_windows
+from tilseg.window import Size, Window
+
+IMAGE = Normalization(kind="image")
+
+
+def _image(rows, cols, bands=3, dtype=np.uint8, seed=0):
+    return np.random.default_rng(seed).integers(0, 250, (rows, cols, bands)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
+def test_small_image_gives_the_statistics_of_the_whole(dtype):
+    image = _image(301, 211, dtype=dtype)
+    found = band_statistics(open_source(image), IMAGE, bands=(2, 0))
+    np.testing.assert_allclose(found.mean, image[..., [2, 0]].mean((0, 1), np.float64), rtol=1e-12)
+    np.testing.assert_allclose(found.std, image[..., [2, 0]].std((0, 1), np.float64), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [Size(1, 1), Size(1, 4001), Size(1537, 1536), Size(9001, 40)])
+def test_sample_lies_inside_the_image_without_overlap(shape):
+    covered = np.zeros(shape, int)
+    for window in sample_windows(shape):
+        assert Window.whole(shape).contains(window)
+        covered[window.slices] += 1
+    assert covered.max() == 1
+    assert covered[0, 0] == covered[-1, -1] == 1
+
+
+def test_dark_objects_on_light_ground_are_turned_round():
+    image = np.full((97, 89, 1), 240, np.uint8)
+    image[20:30, 40:50] = 30
+    turn = Normalization(kind="image", orient="bright-on-dark")
+    light = band_statistics(open_source(image), turn, bands=(0,))
+    dark = band_statistics(open_source(255 - image), turn, bands=(0,))
+    assert light.std[0] == -dark.std[0] < 0
+
+
+def test_nodata_and_nan_do_not_count():
+    image = np.full((50, 31, 2), 7, np.float32)
+    image[:10] = -9999
+    image[10, 5, 1] = np.nan
+    image[20, 20] = 9
+    valid = valid_pixels(image, -9999.0)
+    assert valid is not None
+    expected = ~((image == -9999).all(2) | np.isnan(image).any(2))
+    np.testing.assert_array_equal(valid, expected)
+
+
+def test_one_band_at_nodata_is_data():
+    image = np.array([[[0, 5], [0, 0]]], np.uint16)
+    np.testing.assert_array_equal(valid_pixels(image, 0), [[True, False]])
+    assert valid_pixels(image, 3) is None
+
+
+def test_invalid_pixels_get_the_band_mean():
+    image = np.array([[[1, 2], [0, 0]]], np.uint16)
+    stats = band_statistics(
+        open_source(image),
+        Normalization(kind="constants", mean=(4.6, 10), std=(1, 1)),
+        bands=(0, 1),
+    )
+    filled = fill_invalid(image, valid_pixels(image, 0), stats)
+    np.testing.assert_array_equal(filled, [[[1, 2], [5, 10]]])
+    assert filled.dtype == image.dtype
+
+
+def test_image_without_valid_pixels_is_refused():
+    with pytest.raises(InputError) as caught:
+        band_statistics(open_source(np.full((5, 4, 1), np.nan, np.float32)), IMAGE, bands=(0,))
+    assert caught.value.id == "E-INPUT-NO-DATA"
+
+
+def test_flat_band_gets_unit_std():
+    found = band_statistics(open_source(np.full((5, 4, 1), 3, np.uint8)), IMAGE, bands=(0,))
+    assert found.std == (1.0,)
