@@ -1,0 +1,44 @@
+"""Exact segmentation of images too large for memory.
+
+    source = tilseg.open_source("slide.svs")
+    model = tilseg.load_model("nuclei")
+    plan = tilseg.make_plan(source, model, memory="4GB")
+    report = tilseg.run(plan, "slide.tilseg")
+
+Importing this package loads no heavy library; each name is fetched when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tilseg.errors import TilsegError
+    from tilseg.model import load_model
+    from tilseg.planning import make_plan
+    from tilseg.source import open_source
+    from tilseg.verbs.run import RunReport, run
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "RunReport": "tilseg.verbs.run",
+    "TilsegError": "tilseg.errors",
+    "load_model": "tilseg.model",
+    "make_plan": "tilseg.planning",
+    "open_source": "tilseg.source",
+    "run": "tilseg.verbs.run",
+}
+
+__all__ = ["RunReport", "TilsegError", "load_model", "make_plan", "open_source", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'tilseg' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -110,6 +110,8 @@ CATALOGUE: dict[str, str] = {
     "E-OPTION": "{option} {value!r} is not allowed; use {allowed}",
     "E-LEVEL": "level {level} is not in {path}, which has {levels}; choose one with --level",
     "E-CONFIG": "{path}: {reason}",
+    "E-CHOICE": "{path}: {option} {value!r} does not fit this image; leave {option} out",
+    "E-CHOICE-RANGE": "{path}: {option} {value} is not there; choose {option} from 0 to {last}",
     # input: exit 4
     "E-INPUT-MISSING": "{path}: no such file; check the path",
     "E-INPUT-DIRECTORY": "{path}: is a directory; expected an image file such as a TIFF",
@@ -121,8 +123,30 @@ CATALOGUE: dict[str, str] = {
     "E-INPUT-DTYPE": "{path}: pixels are {dtype}; supported are {allowed}",
     "E-INPUT-BANDS": "{path}: has {bands} bands, the model wants {wanted}; choose with --bands {example}",
     "E-INPUT-BAND": "{path}: there is no band {band}; it has bands 1 to {bands}",
+    "E-INPUT-SHAPE": "array of shape {shape} is no image; give (rows, cols) or (rows, cols, bands)",
+    "E-INPUT-ARRAY": "{uri}: this array is not in the memory of this process; save it as a file, "
+    "which other processes can open",
+    "E-INPUT-AMBIGUOUS": "{path}: {found}; choose {choose}",
+    "E-INPUT-PALETTE": "{path}: its numbers stand for colours of a palette; open its colours with "
+    "palette=expand, or its class numbers with palette=index",
+    "E-INPUT-SEGMENT": "{path}: one compressed {kind} decodes to {size}, more than {bound}; "
+    "write it again with tiles (gdal_translate -co TILED=YES, or vips tiffsave --tile)",
     "E-INPUT-CHANGED": "{path}: changed since the run began ({fields}); run again on the file as it is now",
     "E-INPUT-NO-DATA": "{path}: has no valid pixel in its sample, only nodata; nothing to segment",
+    # training data: exit 4
+    "E-TRAIN-EMPTY": "{path}: holds no image; training looks for files ending in {suffixes}",
+    "E-TRAIN-PAIR": "{path}: {reason}; every image needs one mask of the same name and place",
+    "E-TRAIN-SPLIT": "one image of {rows} x {cols} pixels can't be split; give two pixels or more",
+    "E-TRAIN-SIZE": "{path}: the mask is {mask_rows} x {mask_cols} pixels, its image "
+    "{rows} x {cols}; they must be equal",
+    "E-TRAIN-MASK": "{path}: the mask has {bands} bands of {dtype}; "
+    "it must have one band of whole numbers, the class values",
+    "E-TRAIN-CLASS": "{path}: the mask holds {values}, the classes are {classes} "
+    "(0 to {last}; {unlabelled} means not labelled); name every class with --classes",
+    "E-TRAIN-ONE-CLASS": "{path}: the {part} masks hold {found}; two or more are needed "
+    "(255 means not labelled, it is no class), or another --seed to split the images otherwise",
+    "E-TRAIN-BANDS": "{path}: has {bands} bands, other training images have {wanted}; "
+    "give them all the same bands",
     # blocks: exit 5
     "E-BLOCKS-FAILED": "{failed} of {total} blocks failed, nothing was published; first: {first}; "
     "run the same command again to retry them",
@@ -130,16 +154,19 @@ CATALOGUE: dict[str, str] = {
     "E-MODEL-MISSING": "model {name!r} is neither bundled nor a file{hint}; bundled: {bundled}",
     "E-MODEL-FORMAT": "{path}: {reason}; expected a tilseg .safetensors model",
     "E-MODEL-CARD": "{path}: the model card is wrong: {reason}",
+    "E-MODEL-PARAMETERS": "architecture {architecture!r} can't be built: {reason}",
     "E-MODEL-WEIGHTS": "{path}: the weights do not fit the card: {reason}",
     "E-MODEL-NAN": "{path}: weight {key!r} holds NaN or infinity; use an undamaged model file",
     "E-MODEL-INEXACT": "{path}: not exact under tiling ({reason}); allow it with --allow-inexact",
+    "E-TRAIN-DIVERGED": "the loss is {loss} at step {step}; check the images for wrong values, "
+    "or train with another --seed or --normalization image",
     # output: exit 7
     "E-OUTPUT-PARENT": "{path}: its folder {parent} does not exist or can't be written; make it first",
     "E-OUTPUT-WRITE": "{path}: could not be written ({reason}); finished blocks are kept, "
     "free some space and run the same command again",
     "E-OUTPUT-READBACK": "{path}: reads back differently from what was written; nothing was published, "
     "check the disk and run the same command again",
-    "E-OUTPUT-INPUT": "{path}: the output would overwrite the input {input}; choose another with -o",
+    "E-OUTPUT-INPUT": "{path}: the output would touch the input {input}; choose another with -o",
     # resources: exit 8
     "E-NO-CUDA": "device {device!r} was asked for, but {reason}; use --device cpu",
     "E-MEMORY": "needs {needed} of memory, the budget is {budget}; raise --memory or use a smaller --tile",
@@ -149,6 +176,10 @@ CATALOGUE: dict[str, str] = {
     "E-EXISTS-FOREIGN": "{path}: exists and is not a tilseg result; choose another with -o",
     "E-PARTIAL": "{path}: an unfinished run differs from this one in {fields}; "
     "repeat its options, or start again with --overwrite",
+    "E-TRAIN-EXISTS": "{path}: exists and {reason}; choose another with -o, or remove it",
     # locked: exit 11
     "E-LOCKED": "{path}: another run owns it ({owner}); wait for it, or choose another -o",
+    # damage: exit 12
+    "E-DAMAGE-BLOCK": "{path}: what is stored at {window} is damaged ({reason}); "
+    "compute that block again",
 }

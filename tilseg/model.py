@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tilseg.card import Card
 from tilseg.errors import ModelError, nearest
 from tilseg.receptive_field import ReceptiveField
+from tilseg.window import Size
 
 Precision = Literal["fp32", "bf16"]
 
@@ -73,6 +74,10 @@ class Model(Protocol):
         probabilities: bool = False,
     ) -> Prediction:
         """Classes of a batch of raw pixels (n, rows, cols, bands), any supported dtype."""
+        ...
+
+    def working_bytes(self, size: Size) -> int:
+        """Memory one prediction of one input of `size` takes beside the weights, from above."""
         ...
 
 

@@ -1,0 +1,70 @@
+"""`tilseg info IMAGE`."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import click
+
+
+@click.command(name="info")
+@click.argument("image")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def command(image: str, as_json: bool) -> None:
+    """Show what IMAGE holds: size, bands, pixel size, levels, and which reader decodes it."""
+    from tilseg.cli.terminal import print_facts
+    from tilseg.source import Source, open_source
+
+    source: Source = open_source(image)
+    try:
+        facts = _facts(source)
+    finally:
+        source.close()
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+        return
+    shown = {
+        "image": facts["input"],
+        "size": f"{facts['width']} x {facts['height']} px",
+        "bands": f"{facts['bands']} of {facts['dtype']}",
+        "pixel size": "not stated",
+        "nodata": "none" if facts["nodata"] is None else facts["nodata"],
+        "levels": ", ".join(f"{width} x {height}" for width, height in facts["levels"]),
+        "reader": facts["reader"],
+    }
+    if any(facts["band_names"]):
+        shown["bands"] += f": {', '.join(name or '-' for name in facts['band_names'])}"
+    if facts["pixel_size"]:
+        rows, cols = facts["pixel_size"]
+        shown["pixel size"] = f"{cols:.6g} x {rows:.6g} {facts['unit']}"
+    if facts["crs"]:
+        shown["crs"] = _crs_name(facts["crs"])
+    print_facts(shown)
+
+
+def _facts(source: Any) -> dict[str, Any]:
+    pixel = source.georef.pixel_size
+    nodata = source.nodata
+    return {
+        "input": source.uri,
+        "width": source.shape.cols,
+        "height": source.shape.rows,
+        "bands": source.bands,
+        "dtype": str(source.dtype),
+        "band_names": list(source.band_names),
+        "pixel_size": [pixel.rows, pixel.cols] if pixel else None,
+        "unit": pixel.unit if pixel else None,
+        "crs": source.georef.crs,
+        "transform": source.georef.transform,
+        # JSON has no NaN.
+        "nodata": "nan" if nodata is not None and math.isnan(nodata) else nodata,
+        "levels": [[level.size.cols, level.size.rows] for level in source.levels],
+        "reader": source.reader,
+    }
+
+
+def _crs_name(wkt: str) -> str:
+    """The name in front of a WKT: WGS 84 / UTM zone 33N."""
+    return wkt.split('"', 2)[1] if wkt.count('"') >= 2 else wkt

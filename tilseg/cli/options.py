@@ -1,0 +1,130 @@
+"""Options that several verbs share, and the configuration file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tilseg.errors import UsageError, nearest
+
+
+class BandList(click.ParamType):
+    """Band numbers, counted from 1, in the order the model wants them: 4,3,2."""
+
+    name = "bands"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        if isinstance(value, tuple | list):
+            value = ",".join(map(str, value))
+        try:
+            return tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            raise UsageError("E-BAND-LIST", bands=value) from None
+
+
+class Names(click.ParamType):
+    """Names separated by commas, each one of `allowed`."""
+
+    name = "names"
+
+    def __init__(self, option: str, allowed: tuple[str, ...]) -> None:
+        self.option = option
+        self.allowed = allowed
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        parts = value if isinstance(value, tuple | list) else str(value).split(",")
+        for part in parts:
+            if part not in self.allowed:
+                allowed = ", ".join(self.allowed)
+                raise UsageError("E-OPTION", option=self.option, value=part, allowed=allowed)
+        # In one order, so that "tif,zarr" and "zarr,tif" are the same run.
+        return tuple(name for name in self.allowed if name in parts)
+
+
+def load_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    """Take option values from a TOML file; the command line wins over it.
+
+    Raises UsageError E-CONFIG naming the first unknown key, or the line TOML stumbles over.
+    """
+    if value is None:
+        return
+    try:
+        content = tomllib.loads(value.read_text())
+    except FileNotFoundError:
+        raise UsageError("E-CONFIG", path=value, reason="no such file; check the path") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError("E-CONFIG", path=value, reason=f"is not TOML: {error}") from None
+    known = {
+        option.removeprefix("--"): parameter.name
+        for parameter in ctx.command.params
+        if parameter is not param
+        for option in parameter.opts
+        if option.startswith("--")
+    }
+    defaults: dict[str, Any] = {}
+    for key, setting in content.items():
+        if key not in known:
+            reason = f"unknown key {key!r}{nearest(key, known)}; allowed are {', '.join(known)}"
+            raise UsageError("E-CONFIG", path=value, reason=reason)
+        if isinstance(setting, dict):
+            raise UsageError("E-CONFIG", path=value, reason=f"{key} must be a value, not a table")
+        defaults[str(known[key])] = setting
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that decide a plan, for `run` and `plan`."""
+    options = [
+        click.option(
+            "--model", default="nuclei", show_default=True, help="Bundled name or model file."
+        ),
+        click.option(
+            "--tile",
+            type=int,
+            metavar="N",
+            help="Output step in pixels; a multiple of the model's stride.  [default: chosen]",
+        ),
+        click.option(
+            "--memory",
+            metavar="SIZE",
+            help="Memory budget, such as 4GB.  [default: 80 % of what there is]",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(1, 64),
+            default=3,
+            show_default=True,
+            help="Blocks under way at once.",
+        ),
+        click.option(
+            "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i."
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(["fp32", "bf16"]),
+            default="fp32",
+            show_default=True,
+            help="bf16 is faster and may change labels near ties.",
+        ),
+        click.option(
+            "--bands", type=BandList(), help="Bands for the model, counted from 1: 3,2,1."
+        ),
+        click.option(
+            "--level", type=int, help="Pyramid level to segment; 0 is the finest.  [default: 0]"
+        ),
+        click.option(
+            "--config",
+            type=click.Path(path_type=Path),
+            callback=load_config,
+            is_eager=True,
+            expose_value=False,
+            help="TOML file with any of these options.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,71 @@
+"""`tilseg plan IMAGE`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from tilseg.cli.options import plan_options
+
+
+@click.command(name="plan")
+@click.argument("image")
+@plan_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def command(image: str, workers: int, as_json: bool, **choices: Any) -> None:
+    """Show how IMAGE would be segmented, without doing it.
+
+    What `run` would refuse is refused here too, with the same message and exit code.
+    """
+    from tilseg.cli.planned import planned
+    from tilseg.cli.terminal import print_facts
+    from tilseg.planning import format_bytes, needed_memory
+
+    with planned(image, workers=workers, **choices) as (source, model, plan):
+        grid = plan.grid
+        memory = needed_memory(grid, source, model, workers)
+    if as_json:
+        facts: dict[str, Any] = {
+            "input": plan.source,
+            "width": grid.shape.cols,
+            "height": grid.shape.rows,
+            "model": model.card.name,
+            "tile": list(grid.tile),
+            "tile_input": list(grid.input),
+            "tiles": grid.tile_counts.area,
+            "block": list(grid.block),
+            "blocks": len(grid),
+            "halo": grid.field.halo,
+            "stride": grid.field.stride,
+            "redundancy": round(grid.redundancy, 4),
+            "bands": [band + 1 for band in plan.bands],
+            "level": plan.level,
+            "device": plan.device,
+            "precision": plan.precision,
+            "threads": plan.threads,
+            "memory_bytes": memory,
+            "mask_bytes": grid.shape.area,
+        }
+        click.echo(json.dumps(facts, indent=1))
+        return
+    rows, cols = grid.shape
+    print_facts(
+        {
+            "image": f"{plan.source}, {cols} x {rows} px, level {plan.level}",
+            "bands": ", ".join(str(band + 1) for band in plan.bands),
+            "model": f"{model.card.name}: halo {grid.field.halo}, stride {grid.field.stride}",
+            "tile": f"{_by(grid.tile)} px, from an input of {_by(grid.input)}",
+            "tiles": f"{grid.tile_counts.area:,} ({_by(grid.tile_counts)})",
+            "blocks": f"{len(grid):,} of {_by(grid.block)} px",
+            "redundancy": f"{grid.redundancy:.2f} pixels computed for each kept",
+            "device": f"{plan.device}, {plan.precision}, {plan.threads} threads",
+            "memory": f"{format_bytes(memory)} at most",
+            "mask": f"{format_bytes(grid.shape.area)} before compression",
+        }
+    )
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[1]} x {size[0]}"

@@ -1,0 +1,35 @@
+"""What `run` and `plan` do first: image and model opened, plan made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tilseg.model import Model, load_model
+from tilseg.plan import Plan
+from tilseg.planning import make_plan
+from tilseg.source import Source, open_source
+
+
+@contextmanager
+def planned(
+    image: str,
+    *,
+    model: str,
+    device: str,
+    precision: Any,
+    threads: int | None = None,
+    **choices: Any,
+) -> Iterator[tuple[Source, Model, Plan]]:
+    """The image, the model and the plan that the options ask for."""
+    source = open_source(image)
+    try:
+        network = load_model(model, device=device, precision=precision, threads=threads)
+        yield (
+            source,
+            network,
+            make_plan(source, network, precision=precision, threads=threads, **choices),
+        )
+    finally:
+        source.close()

@@ -1,0 +1,167 @@
+"""What people see: progress with a rate and the time left, and tables that align.
+
+Results go to stdout, progress to stderr: a bar on a terminal, plain lines elsewhere.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from tilseg.verbs.run import Progress as RunProgress
+    from tilseg.verbs.run import RunReport
+
+_PHASES = {
+    "predict": "segmenting",
+    "pyramid": "pyramid",
+    "tif": "mask.tif",
+    "check": "reading back",
+}
+_LINE_SECONDS = 10.0
+
+
+class _Rate(ProgressColumn):
+    """Megapixels a second since this phase began here."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed / 1e6:.2f} Mpix/s")
+
+
+class ProgressDisplay:
+    """Shows the progress of a run on stderr."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bar = (
+            Progress(
+                TextColumn("{task.description:12}"),
+                BarColumn(),
+                TextColumn("{task.percentage:3.0f} %"),
+                _Rate(),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            if self._console.is_terminal
+            else None
+        )
+        self._tasks: dict[str, Any] = {}
+        self._lines: dict[str, _Lines] = {}
+
+    def __enter__(self) -> ProgressDisplay:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, progress: RunProgress) -> None:
+        """Show one step; phases appear as they begin."""
+        phase, done, total = progress.phase, progress.done, progress.total
+        if self._bar is None:
+            self._lines.setdefault(phase, _Lines(_PHASES[phase], done)).update(done, total)
+        elif phase not in self._tasks:
+            self._tasks[phase] = self._bar.add_task(_PHASES[phase], completed=done, total=total)
+        else:
+            self._bar.update(self._tasks[phase], completed=done, total=total)
+
+
+class _Lines:
+    """One phase as plain lines, at most one in ten seconds."""
+
+    def __init__(self, name: str, already: int) -> None:
+        self._name = name
+        self._already = already
+        self._began = self._shown = time.monotonic()
+        if already:
+            print(f"{name}: continuing", file=sys.stderr, flush=True)
+
+    def update(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        finished = done >= total and now - self._began > 2
+        if now - self._shown < _LINE_SECONDS and not finished:
+            return
+        self._shown = now
+        rate = (done - self._already) / (now - self._began)
+        left = (total - done) / rate if rate else 0
+        print(
+            f"{self._name}: {100 * done / total:.0f} % of {total / 1e6:.1f} Mpix, "
+            f"{rate / 1e6:.2f} Mpix/s, {left:.0f} s left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def print_table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()
+) -> None:
+    """An aligned table on stdout; columns in `right` are flush right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="right" if number in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    _stdout().print(table)
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """Names and values, one a line, values aligned."""
+    width = max(map(len, facts))
+    console = _stdout()
+    for name, value in facts.items():
+        console.print(Text(f"{name:{width}}  ", style="bold") + Text(str(value)), soft_wrap=True)
+
+
+def print_summary(report: RunReport, output: Path) -> None:
+    """What a person wants to know after a run, and where to look next."""
+    summary = report.summary
+    unit = summary["unit"]
+    rows = [
+        (
+            str(info["value"]),
+            info["name"],
+            f"{info['pixels']:,}",
+            "-" if info["fraction"] is None else f"{100 * info['fraction']:.2f} %",
+            "-" if info["area"] is None else f"{info['area']:,.1f} {unit}²",
+        )
+        for info in summary["classes"]
+    ]
+    if summary["nodata_pixels"]:
+        rows.append(("255", "nodata", f"{summary['nodata_pixels']:,}", "", ""))
+    print_table(("value", "class", "pixels", "of valid", "area"), rows, right=(2, 3, 4))
+    console = _stdout()
+    console.print()
+    blocks, seconds = summary["blocks"], summary["seconds"]
+    if report.status == "already complete":
+        console.print("already complete: nothing to do")
+    else:
+        kept = f", {blocks['skipped']:,} kept from before" if blocks["skipped"] else ""
+        rate = summary["width"] * summary["height"] / 1e6 / max(seconds["total"], 1e-9)
+        console.print(
+            f"{blocks['done']:,} blocks computed{kept} in {seconds['total']:.1f} s"
+            + ("" if kept else f" ({rate:.2f} Mpix/s)")
+        )
+    for name in ("mask.tif", "mask.zarr"):
+        if (output / name).exists():
+            console.print(Text(f"mask  {output / name}"), soft_wrap=True)
+
+
+def _stdout() -> Console:
+    return Console(highlight=False, soft_wrap=False)

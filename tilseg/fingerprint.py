@@ -1,0 +1,87 @@
+"""What makes two runs the same run: everything that changes a pixel, as readable fields.
+
+Batch size, workers, memory and scheduler are not in it: they never change a pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from tilseg.plan import Plan
+
+# Raised whenever the same fields would give other pixels.
+PIXEL_SCHEMA = 1
+
+_plans = TypeAdapter(Plan)
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """The plan as plain JSON values; floats survive to the last bit."""
+    content: dict[str, Any] = _plans.dump_python(plan, mode="json")
+    return content
+
+
+def plan_from_json(content: dict[str, Any]) -> Plan:
+    """The plan that `plan_to_json` wrote."""
+    return _plans.validate_python(content)
+
+
+def fingerprint(plan: Plan, identity: dict[str, Any], outputs: tuple[str, ...]) -> dict[str, Any]:
+    """The fields two runs must share, under the names that an error shows."""
+    grid = plan.grid
+    return {
+        "input": identity,
+        "model": plan.model_sha256,
+        "tile": list(grid.tile),
+        "block": list(grid.block),
+        "level": plan.level,
+        "bands": [band + 1 for band in plan.bands],
+        "normalization": {"mean": list(plan.statistics.mean), "std": list(plan.statistics.std)},
+        "precision": plan.precision,
+        "device": plan.device,
+        "threads": plan.threads,
+        "outputs": list(outputs),
+        "schema": PIXEL_SCHEMA,
+    }
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """The fields in which two fingerprints differ, with both values; "" when there are none."""
+    fields = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return ", ".join(f"{name} ({_short(old, name)} -> {_short(new, name)})" for name in fields)
+
+
+def _short(prints: dict[str, Any], name: str) -> str:
+    value = prints.get(name)
+    if name == "model" and isinstance(value, str):
+        return value[:12]
+    if name == "input" and isinstance(value, dict):
+        return f"{value.get('path')}, {value.get('size')} bytes"
+    if name in ("tile", "block") and isinstance(value, list):
+        return " x ".join(map(str, value))
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+def adopt(plan: Plan, frozen: Plan) -> Plan:
+    """`plan` with everything tilseg chose for itself taken from the `frozen` first start.
+
+    A resume on a bigger machine keeps the tile it began with; what the user asked for by name
+    stays, and shows up as a difference where it is one.
+    """
+    auto = plan.auto
+    changes: dict[str, Any] = {}
+    for name in ("bands", "level", "threads"):
+        if name in auto:
+            changes[name] = getattr(frozen, name)
+    mine, theirs = plan.grid, frozen.grid
+    same_image = (mine.shape, mine.field) == (theirs.shape, theirs.field)
+    if same_image and ("tile" in auto or mine.tile == theirs.tile):
+        changes["grid"] = theirs
+    if (plan.bands, plan.level) == (frozen.bands, frozen.level):
+        changes["statistics"] = frozen.statistics
+    return replace(plan, **changes)

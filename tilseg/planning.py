@@ -1,0 +1,213 @@
+"""Choosing a plan: bands, normalisation, and tiles and blocks that fit a memory budget."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from tilseg.errors import InputError, ResourceError, UsageError
+from tilseg.model import Model, Precision
+from tilseg.plan import Plan, TileGrid
+from tilseg.receptive_field import ReceptiveField
+from tilseg.source import Source
+from tilseg.statistics import band_statistics
+from tilseg.window import Size
+
+# Beyond these a larger input gains next to nothing: 1100 px on a CPU (measured), 4200 px where
+# the halo is down to a tenth of the work.
+_LARGEST_INPUT = {"cpu": 1100, "cuda": 4200}
+_BLOCK = 2048
+# One thread predicts, one reads ahead, one writes behind.
+DEFAULT_WORKERS = 3
+# The interpreter with torch, dask, rasterio and zarr, GDAL's cache and the driver's own tables.
+_BASE_BYTES = 700 * 2**20
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of "4GB", "800MB", "2GiB" or a plain number; raises UsageError E-MEMORY-SIZE."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", text, re.IGNORECASE)
+    if not match or (match[3] and not match[2]) or float(match[1]) == 0:
+        raise UsageError("E-MEMORY-SIZE", memory=text)
+    unit = match[2].upper()
+    return int(float(match[1]) * (_BINARY[unit] if match[3] else _UNITS[unit]))
+
+
+def available_memory() -> int:
+    """80 % of the smallest of RAM, the cgroup's limit and SLURM's allocation, in bytes."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path) as file:
+                text = file.read().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            limits.append(int(text))
+    slurm = os.environ.get("SLURM_MEM_PER_NODE", "")
+    if slurm.isdigit():
+        limits.append(int(slurm) * 2**20)
+    return min(limits) * 8 // 10
+
+
+def format_bytes(count: float) -> str:
+    """ "1.9 GB": decimal units, two digits."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def usable_cpus() -> int:
+    """CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def make_plan(
+    source: Source,
+    model: Model,
+    *,
+    tile: int | None = None,
+    memory: str | int | None = None,
+    workers: int = DEFAULT_WORKERS,
+    bands: Sequence[int] | None = None,
+    level: int | None = None,
+    precision: Precision = "fp32",
+    threads: int | None = None,
+) -> Plan:
+    """The plan of segmenting `source` with `model`; reads a sample of the image, predicts nothing.
+
+    tile: output step in pixels of both axes; None chooses what computes least within
+        `memory` (bytes, or text such as "4GB"; None for 80 % of what the machine gives).
+    workers: blocks under way at once. bands: 1-based; None for the image's own when their
+        number is the model's. level: pyramid level; None for 0.
+    threads: CPU threads of one prediction; None for all this process may use.
+
+    Raises UsageError for an illegal tile, level or band, InputError E-INPUT-BANDS, and
+    ResourceError E-MEMORY when nothing fits.
+    """
+    chosen = [
+        name
+        for name, value in {
+            "tile": tile,
+            "bands": bands,
+            "level": level,
+            "threads": threads,
+        }.items()
+        if value is None
+    ]
+    level = _checked_level(source, level or 0)
+    indices = _checked_bands(source, model, bands)
+    budget = parse_memory(memory) if isinstance(memory, str) else memory or available_memory()
+    grid = _choose_grid(source, model, level, tile, budget, workers)
+    return Plan(
+        grid=grid,
+        source=source.uri,
+        level=level,
+        bands=indices,
+        model=model.uri,
+        model_sha256=model.sha256,
+        statistics=band_statistics(source, model.card.normalization, level=level, bands=indices),
+        precision=precision,
+        device=_device_kind(model),
+        threads=threads or usable_cpus(),
+        auto=tuple(chosen),
+    )
+
+
+def _device_kind(model: Model) -> Literal["cpu", "cuda"]:
+    return "cuda" if model.device.startswith("cuda") else "cpu"
+
+
+def _checked_level(source: Source, level: int) -> int:
+    if not 0 <= level < len(source.levels):
+        sizes = ", ".join(
+            f"{number} ({at.size.cols} x {at.size.rows})" for number, at in enumerate(source.levels)
+        )
+        raise UsageError("E-LEVEL", level=level, path=source.uri, levels=sizes)
+    return level
+
+
+def _checked_bands(source: Source, model: Model, bands: Sequence[int] | None) -> tuple[int, ...]:
+    wanted = model.card.bands
+    chosen = tuple(range(1, source.bands + 1)) if bands is None else tuple(bands)
+    for band in chosen:
+        if not 1 <= band <= source.bands:
+            raise InputError("E-INPUT-BAND", path=source.uri, band=band, bands=source.bands)
+    if len(chosen) != wanted:
+        example = ",".join(str(min(band, source.bands)) for band in range(1, wanted + 1))
+        raise InputError(
+            "E-INPUT-BANDS", path=source.uri, bands=len(chosen), wanted=wanted, example=example
+        )
+    return tuple(band - 1 for band in chosen)
+
+
+def needed_memory(grid: TileGrid, source: Source, model: Model, workers: int) -> int:
+    """Bytes a run on `grid` takes at most, beside what does not depend on the plan."""
+    bands = model.card.bands
+    pixel = source.dtype.itemsize * bands
+    read = (grid.block.rows + grid.input.rows - grid.tile.rows) * (
+        grid.block.cols + grid.input.cols - grid.tile.cols
+    )
+    # Raw pixels, and a copy of them where nodata is filled; labels, and their shard encoded.
+    block = 2 * read * pixel + 4 * grid.block.area
+    return _BASE_BYTES + workers * block + model.working_bytes(grid.input)
+
+
+def _choose_grid(
+    source: Source,
+    model: Model,
+    level: int,
+    tile: int | None,
+    budget: int,
+    workers: int,
+) -> TileGrid:
+    shape, field = source.levels[level].size, model.field
+    if tile is not None:
+        field.check_step(tile)
+        steps = [Size(*(min(tile, field.step_covering(side)) for side in shape))]
+    else:
+        caps = _input_caps(field, _LARGEST_INPUT[_device_kind(model)])
+        steps = [Size(*(_best_step(field, side, cap) for side in shape)) for cap in caps]
+    smallest: int | None = None
+    for step in steps:
+        for target in (_BLOCK, _BLOCK // 2, 1):
+            grid = TileGrid(shape, field, step, _tiles_per_block(shape, step, target))
+            needed = needed_memory(grid, source, model, workers)
+            if needed <= budget:
+                return grid
+            smallest = needed if smallest is None else min(smallest, needed)
+    raise ResourceError("E-MEMORY", needed=format_bytes(smallest or 0), budget=format_bytes(budget))
+
+
+def _input_caps(field: ReceptiveField, largest: int) -> list[int]:
+    """Bounds on the input to try, largest first, down to the smallest legal input."""
+    smallest = field.input_for(field.stride)
+    caps = [max(largest, smallest)]
+    while caps[-1] > smallest:
+        caps.append(max(caps[-1] * 3 // 4, smallest))
+    return caps
+
+
+def _best_step(field: ReceptiveField, side: int, cap: int) -> int:
+    """The step along one axis that computes the fewest pixels with inputs of at most `cap`."""
+    covering = field.step_covering(side)
+    steps = [
+        step
+        for step in range(field.stride, covering + 1, field.stride)
+        if field.input_for(step) <= cap
+    ]
+    return min(steps, key=lambda step: (-(-side // step) * field.input_for(step), -step))
+
+
+def _tiles_per_block(shape: Size, step: Size, target: int) -> Size:
+    rows, cols = (
+        min(max(1, round(target / tile)), -(-side // tile))
+        for side, tile in zip(shape, step, strict=True)
+    )
+    return Size(rows, cols)
