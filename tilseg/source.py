@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tilseg.errors import InputError
+from tilseg.errors import InputError, UsageError
 from tilseg.georef import Georef
 from tilseg.window import Size, Window
 
@@ -46,6 +47,7 @@ class Source(Protocol):
     levels: level 0 first, then ever coarser ones.
     nodata: the value that marks missing pixels (may be NaN), or None.
     band_names: one a band, "" where the file names none.
+    notes: what the user should know of how the file was read, one sentence each.
     """
 
     @property
@@ -66,6 +68,8 @@ class Source(Protocol):
     def nodata(self) -> float | None: ...
     @property
     def band_names(self) -> tuple[str, ...]: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
     def read(
         self, window: Window, level: int = 0, bands: Sequence[int] | None = None
@@ -91,6 +95,58 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which image of a file that holds several; all counts begin at 0.
+
+    series: which image. channel, z, t: which plane of a stack along that axis; all channels
+        are bands unless one is chosen. z also counts the pages of a plain multi-page TIFF.
+    palette: "index" reads the class numbers of a palette image, "expand" its colours.
+    """
+
+    series: int | None = None
+    channel: int | None = None
+    z: int | None = None
+    t: int | None = None
+    palette: Literal["index", "expand"] | None = None
+
+    def __str__(self) -> str:
+        """What was chosen, as `make_uri` writes it: "series=1&z=4", or ""."""
+        return "&".join(f"{name}={value}" for name, value in self._chosen())
+
+    def _chosen(self) -> list[tuple[str, Any]]:
+        pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return [(name, value) for name, value in pairs if value is not None]
+
+    def refuse_all_but(self, path: object, *allowed: str) -> None:
+        """Raise UsageError E-CHOICE if anything is chosen that the image does not offer."""
+        for name, value in self._chosen():
+            if name not in allowed:
+                raise UsageError("E-CHOICE", path=path, option=name, value=value)
+
+
+_CHOSEN = re.compile(r"(?P<path>.+)#(?P<choice>[a-z]+=\w+(&[a-z]+=\w+)*)", re.DOTALL)
+
+
+def make_uri(path: Path, choice: Choice) -> str:
+    """`path`, absolute, and after a "#" what was chosen of it."""
+    return f"{path.absolute()}#{choice}" if str(choice) else str(path.absolute())
+
+
+def _split_uri(image: str) -> tuple[str, Choice]:
+    """Undo `make_uri`. A file whose name only looks like one with a choice comes first."""
+    found = _CHOSEN.fullmatch(image)
+    if found is None or os.path.lexists(image):
+        return image, Choice()
+    named: dict[str, Any] = dict(pair.split("=") for pair in found["choice"].split("&"))
+    palette = named.pop("palette", None)
+    numbers = {name: int(value) for name, value in named.items() if value.isdecimal()}
+    known = numbers.keys() <= {"series", "channel", "z", "t"}
+    if not known or len(numbers) != len(named) or palette not in (None, "index", "expand"):
+        return image, Choice()
+    return found["path"], Choice(**numbers, palette=palette)
+
+
 # name -> (module, function that says from path and first bytes whether to try it). The order
 # is the order of asking; the module is imported only when its turn comes, and its `open_path`
 # may return None: not mine, ask the next.
@@ -98,9 +154,10 @@ _READERS: dict[str, tuple[str, Callable[[Path, bytes], bool]]] = {}
 
 
 def register_source(name: str, module: str, claims: Callable[[Path, bytes], bool]) -> None:
-    """Add a reader: `module` has `open_path(path) -> Source | None`.
+    """Add a reader: `module` has `open_path(path, choice) -> Source | None`.
 
-    `claims` says from the path and the first 512 bytes whether to import and ask it.
+    `claims` says from the path and the first 512 bytes whether to import and ask it; for a
+    directory the bytes are empty.
     """
     _READERS[name] = (module, claims)
 
@@ -110,35 +167,54 @@ def registered_sources() -> tuple[str, ...]:
     return tuple(_READERS)
 
 
-def _is_tiff(head: bytes) -> bool:
+def _is_tiff(_path: Path, head: bytes) -> bool:
     return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-register_source("geotiff", "tilseg.sources.geotiff", lambda _path, head: _is_tiff(head))
-register_source("tiff", "tilseg.sources.tiff", lambda _path, head: _is_tiff(head))
+register_source("geotiff", "tilseg.sources.geotiff", _is_tiff)
+register_source("tiff", "tilseg.sources.tiff", _is_tiff)
 
 _EXPECTED = "a TIFF (GeoTIFF, BigTIFF, OME-TIFF, SVS)"
 
 
-def open_source(image: str | os.PathLike[str] | NDArray[Any]) -> Source:
-    """Open an image by path, or wrap a numpy array of (rows, cols) or (rows, cols, bands).
+def open_source(
+    image: str | os.PathLike[str] | NDArray[Any],
+    *,
+    series: int | None = None,
+    channel: int | None = None,
+    z: int | None = None,
+    t: int | None = None,
+    palette: Literal["index", "expand"] | None = None,
+) -> Source:
+    """Open an image by path or uri, or wrap an array of (rows, cols) or (rows, cols, bands).
+
+    The options choose from files that hold several images: see `Choice`. Nothing is ever
+    taken silently: a file that leaves a choice open is refused, with what there is to choose.
 
     Raises InputError (exit 4): E-INPUT-MISSING, -DIRECTORY, -NOT-FILE, -EMPTY, -FORMAT,
-    -TRUNCATED, -DTYPE.
+    -TRUNCATED, -READ, -DTYPE, -AMBIGUOUS, -PALETTE, -SEGMENT; UsageError E-CHOICE (exit 2)
+    for an option the image has no use for.
     """
     from tilseg.sources import array
 
+    options = Choice(series, channel, z, t, palette)
     if isinstance(image, np.ndarray):
+        options.refuse_all_but("array")
         return array.ArraySource(image)
     if isinstance(image, str) and image.startswith(array.SCHEME):
         return array.reopen(image)
-    path = Path(image)
+    name, choice = _split_uri(os.fspath(image))
+    if str(options):
+        choice = options
+    path = Path(name)
     head = _first_bytes(path)
     for module, claims in _READERS.values():
         if claims(path, head):
-            source: Source | None = importlib.import_module(module).open_path(path)
+            source: Source | None = importlib.import_module(module).open_path(path, choice)
             if source is not None:
                 return source
+    if path.is_dir():
+        raise InputError("E-INPUT-DIRECTORY", path=path)
     raise InputError("E-INPUT-FORMAT", path=path, reason=describe(head), expected=_EXPECTED)
 
 
@@ -149,7 +225,7 @@ def _first_bytes(path: Path, count: int = 512) -> bytes:
     except (OSError, ValueError):
         raise InputError("E-INPUT-MISSING", path=path) from None
     if stat.S_ISDIR(mode):
-        raise InputError("E-INPUT-DIRECTORY", path=path)
+        return b""
     if not stat.S_ISREG(mode):
         raise InputError("E-INPUT-NOT-FILE", path=path)
     try:
@@ -165,23 +241,26 @@ def _first_bytes(path: Path, count: int = 512) -> bytes:
 def describe(head: bytes) -> str:
     """What a file that is no image tilseg reads seems to be, from its first bytes."""
     start = head.lstrip()[:64].lower()
-    if start.startswith(b"version https://git-lfs"):
-        return "is a git-lfs pointer (run: git lfs pull)"
-    if start.startswith((b"<!doctype", b"<html")):
-        return "is a web page"
-    if start.startswith(b"<"):
-        return "is XML"
     for magic, kind in _MAGIC.items():
-        if head.startswith(magic):
+        if head.startswith(magic) or start.startswith(magic):
             return f"is {kind}"
-    if all(byte in b"\t\n\r\f" or byte >= 32 for byte in head[:64]):
+    if head[128:132] == b"DICM":
+        return "is DICOM"
+    if all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head[:64]):
         return "is text"
     return f"starts with the unknown bytes {head[:4].hex(' ')}"
 
 
 _MAGIC = {
+    b"version https://git-lfs": "a git-lfs pointer (run: git lfs pull)",
+    b"<!doctype": "a web page",
+    b"<html": "a web page",
+    b"<vrtdataset": "a GDAL VRT, which refers to other files",
+    b"<": "XML",
     b"\x89PNG": "a PNG",
     b"\xff\xd8\xff": "a JPEG",
+    b"\0\0\0\x0cjP  ": "a JPEG 2000",
+    b"\xff\x4f\xff\x51": "a JPEG 2000",
     b"GIF8": "a GIF",
     b"%PDF": "a PDF",
     b"PK\x03\x04": "a zip archive",

@@ -1,0 +1,1 @@
+"""Readers, one file a format; `tilseg.source` knows when to import which."""

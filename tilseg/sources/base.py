@@ -1,0 +1,143 @@
+"""What every reader shares: the checks before a read, and pickling by uri."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tilseg.errors import InputError, UsageError
+from tilseg.georef import Georef
+from tilseg.source import Choice, Level, file_identity, make_uri, open_source
+from tilseg.window import Size, Window
+
+# What networks take as it is, and what becomes one of these without loss.
+_DTYPES = {
+    "uint8": np.uint8,
+    "uint16": np.uint16,
+    "int16": np.int16,
+    "float32": np.float32,
+    "bool": np.uint8,
+    "int8": np.int16,
+    "float16": np.float32,
+}
+
+
+def supported_dtype(dtype: np.dtype[Any], path: object) -> np.dtype[Any]:
+    """The dtype pixels of `dtype` are returned in: uint8, uint16, int16 or float32.
+
+    bool becomes uint8 (0 and 1), int8 int16 and float16 float32, all without loss.
+    Raises InputError E-INPUT-DTYPE for every other.
+    """
+    known = _DTYPES.get(np.dtype(dtype).name)
+    if known is None:
+        raise InputError("E-INPUT-DTYPE", path=path, dtype=dtype, allowed=", ".join(_DTYPES))
+    return np.dtype(known)
+
+
+def representable(nodata: float | None, dtype: np.dtype[Any]) -> float | None:
+    """`nodata`, or None where no pixel of `dtype` can have it (-9999 in uint8)."""
+    if nodata is None or dtype.kind == "f":
+        return nodata
+    limits = np.iinfo(dtype)
+    return nodata if nodata == int(nodata) and limits.min <= nodata <= limits.max else None
+
+
+def level_of(size: Size, full: Size) -> Level:
+    """The level of `size` in a pyramid over `full`, both covering the same ground."""
+    return Level(size, full.rows / size.rows, full.cols / size.cols)
+
+
+class BaseSource(ABC):
+    """Checks windows, levels and bands, so that a reader only sees what it has.
+
+    A reader sets the attributes of `tilseg.source.Source` here, and writes `_read`, and
+    `_mask` where it has one.
+    """
+
+    def __init__(
+        self,
+        *,
+        uri: str,
+        reader: str,
+        dtype: np.dtype[Any],
+        band_names: tuple[str, ...],
+        levels: tuple[Level, ...],
+        georef: Georef,
+        nodata: float | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.uri = uri
+        self.reader = reader
+        self.dtype = dtype
+        self.band_names = band_names
+        self.levels = levels
+        self.georef = georef
+        self.nodata = representable(nodata, dtype)
+        self.notes = notes
+
+    @property
+    def shape(self) -> Size:
+        return self.levels[0].size
+
+    @property
+    def bands(self) -> int:
+        return len(self.band_names)
+
+    def read(
+        self, window: Window, level: int = 0, bands: Sequence[int] | None = None
+    ) -> NDArray[Any]:
+        self._check(window, level)
+        chosen = tuple(range(self.bands)) if bands is None else tuple(bands)
+        for band in chosen:
+            if not 0 <= band < self.bands:
+                raise InputError("E-INPUT-BAND", path=self.uri, band=band + 1, bands=self.bands)
+        pixels = self._read(window, level, chosen)
+        return np.ascontiguousarray(pixels, self.dtype)
+
+    def mask(self, window: Window, level: int = 0) -> NDArray[np.bool_] | None:
+        self._check(window, level)
+        return self._mask(window, level)
+
+    @abstractmethod
+    def _read(self, window: Window, level: int, bands: tuple[int, ...]) -> NDArray[Any]:
+        """(rows, cols, len(bands)), of any strides and any dtype that casts without loss."""
+
+    def _mask(self, window: Window, level: int) -> NDArray[np.bool_] | None:  # noqa: ARG002
+        return None
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def _check(self, window: Window, level: int) -> None:
+        if not 0 <= level < len(self.levels):
+            sizes = ", ".join(f"{k} ({v.size.rows} x {v.size.cols})" for k, v in self._numbered())
+            raise UsageError("E-LEVEL", level=level, path=self.uri, levels=sizes)
+        size = self.levels[level].size
+        if window.size.area == 0 or not Window.whole(size).contains(window):
+            raise IndexError(f"{window} is empty or not inside level {level} of {size}")
+
+    def _numbered(self) -> enumerate[Level]:
+        return enumerate(self.levels)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_source, (self.uri,)
+
+
+class FileSource(BaseSource):
+    """A source that is one file: `path`, and what was chosen of it."""
+
+    def __init__(self, path: Path, choice: Choice, **facts: Any) -> None:
+        super().__init__(uri=make_uri(path, choice), **facts)
+        self.path = path
+        self.choice = choice
+
+    def identity(self) -> dict[str, Any]:
+        return {**file_identity(self.path), "choice": str(self.choice)}
