@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -19,15 +20,15 @@ from tilseg.plan import Plan
 from tilseg.planning import DEFAULT_WORKERS
 from tilseg.receipt import receipt, summarise
 from tilseg.schedule import run_blocks
-from tilseg.sink import open_sink
+from tilseg.sink import load_sink, windows_of
 from tilseg.sinks.zarr import MaskStore
 from tilseg.source import Source, open_source
-from tilseg.window import Size, Window
+from tilseg.window import Size
 from tilseg.workspace import RECEIPT, Workspace, write_durably
 
 OUTPUTS = ("zarr", "tif")
 # Read-back goes by windows of this side, whatever the block is.
-_READ_BACK = 2048
+_READ_BACK = Size(2048, 2048)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +148,6 @@ class _Run:
 
     def _finished(self, overwrite: bool) -> RunReport | None:
         """The report of a result that is there already and is this run's."""
-        import json
-
         receipt = self.space.receipt()
         if receipt is None:
             return None
@@ -238,7 +237,7 @@ class _Run:
         if "tif" in self.outputs:
             target = self.space.result / "mask.tif"
             target.unlink(missing_ok=True)
-            sink = open_sink("geotiff" if georef.is_map else "ometiff")
+            sink = load_sink("geotiff" if georef.is_map else "ometiff")
             sink.write(store, target, self._report("tif"))
             self._check_export(store, target)
         if "zarr" not in self.outputs:
@@ -256,8 +255,6 @@ class _Run:
         return summary
 
     def _write_texts(self, summary: dict[str, Any], records: dict[int, BlockRecord]) -> None:
-        import json
-
         result = self.space.result
         write_durably(result / "summary.json", json.dumps(summary, indent=1))
         content = receipt(
@@ -284,7 +281,7 @@ class _Run:
         exported = open_source(path)
         try:
             done = 0
-            for window in _windows(store.shape, _READ_BACK):
+            for window in windows_of(store.shape, _READ_BACK):
                 if not (exported.read(window)[..., 0] == store.read(window)).all():
                     raise OutputError("E-OUTPUT-READBACK", path=path)
                 done += window.size.area
@@ -299,12 +296,3 @@ class _Run:
         fields = [name for name in now if now[name] != self.identity.get(name)]
         if fields:
             raise InputError("E-INPUT-CHANGED", path=self.plan.source, fields=", ".join(fields))
-
-
-def _windows(shape: Size, side: int) -> list[Window]:
-    whole = Window.whole(shape)
-    return [
-        Window(row, col, side, side).intersection(whole)
-        for row in range(0, shape.rows, side)
-        for col in range(0, shape.cols, side)
-    ]

@@ -1,0 +1,24 @@
+# Everything a fresh machine needs is git, make and python3 (>= 3.11, with pip and venv).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check clean
+
+demo: .venv/installed
+	$(BIN)/tilseg run sample_data/slide.tif -o demo.tilseg
+
+test: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv demo.tilseg
