@@ -147,9 +147,10 @@ CATALOGUE: dict[str, str] = {
     "(255 means not labelled, it is no class), or another --seed to split the images otherwise",
     "E-TRAIN-BANDS": "{path}: has {bands} bands, other training images have {wanted}; "
     "give them all the same bands",
+    "E-TRAIN-STATE": "{path}: the state of an unfinished training is damaged; remove it and train again",
     # blocks: exit 5
-    "E-BLOCKS-FAILED": "{failed} of {total} blocks failed, nothing was published; first: {first}; "
-    "run the same command again to retry them",
+    "E-BLOCKS-FAILED": "{failed} of {total} blocks failed ({tiles} tiles), nothing was published; "
+    "first: {first}; run the same command again to retry, or add --on-bad-tile mask",
     # model: exit 6
     "E-MODEL-MISSING": "model {name!r} is neither bundled nor a file{hint}; bundled: {bundled}",
     "E-MODEL-FORMAT": "{path}: {reason}; expected a tilseg .safetensors model",
@@ -160,23 +161,32 @@ CATALOGUE: dict[str, str] = {
     "E-MODEL-INEXACT": "{path}: not exact under tiling ({reason}); allow it with --allow-inexact",
     "E-TRAIN-DIVERGED": "the loss is {loss} at step {step}; check the images for wrong values, "
     "or train with another --seed or --normalization image",
+    "E-MODEL-CHANGED": "{path}: is not the model the run was planned with; "
+    "restore that file, or start again with --overwrite",
     # output: exit 7
     "E-OUTPUT-PARENT": "{path}: its folder {parent} does not exist or can't be written; make it first",
     "E-OUTPUT-WRITE": "{path}: could not be written ({reason}); finished blocks are kept, "
     "free some space and run the same command again",
+    "E-MODEL-WRITE": "{path}: the model could not be written ({reason}); "
+    "free some space, or choose another place with -o",
     "E-OUTPUT-READBACK": "{path}: reads back differently from what was written; nothing was published, "
     "check the disk and run the same command again",
     "E-OUTPUT-INPUT": "{path}: the output would touch the input {input}; choose another with -o",
     # resources: exit 8
     "E-NO-CUDA": "device {device!r} was asked for, but {reason}; use --device cpu",
     "E-MEMORY": "needs {needed} of memory, the budget is {budget}; raise --memory or use a smaller --tile",
+    "E-WORKER-VERSION": "a worker has {name} {worker}, the driver {driver}; install the same on both",
     "E-SCHEDULER": "{reason}; check the address and that the scheduler runs",
     # exists: exit 10
     "E-EXISTS": "{path}: exists and differs from this run in {fields}; use --overwrite or another -o",
     "E-EXISTS-FOREIGN": "{path}: exists and is not a tilseg result; choose another with -o",
     "E-PARTIAL": "{path}: an unfinished run differs from this one in {fields}; "
     "repeat its options, or start again with --overwrite",
-    "E-TRAIN-EXISTS": "{path}: exists and {reason}; choose another with -o, or remove it",
+    "E-TRAIN-EXISTS": "{path}: exists and is complete; choose another with -o, or remove it",
+    "E-TRAIN-PARTIAL": "{path}: the unfinished training differs from this one in {fields}; "
+    "repeat its options, or remove it to begin again",
+    # stopped: exit 75
+    "E-STOPPED": "stopped after {done} of {total} blocks; run the same command again to continue",
     # locked: exit 11
     "E-LOCKED": "{path}: another run owns it ({owner}); wait for it, or choose another -o",
     # damage: exit 12

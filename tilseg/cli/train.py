@@ -1,0 +1,234 @@
+"""`tilseg train IMAGES MASKS -o model.safetensors`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tilseg.errors import UsageError
+from tilseg.training.settings import AUGMENTATIONS, Settings
+
+if TYPE_CHECKING:
+    from tilseg.training.loop import Progress as Step
+    from tilseg.training.train import TrainReport
+
+_DEFAULT = Settings()
+_LINE_SECONDS = 10.0
+
+
+def _class_names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:  # noqa: ARG001
+    names = tuple(part.strip() for part in value.split(","))
+    if len(set(names)) < max(2, len(names)) or not all(names) or len(names) > 254:
+        allowed = "2 to 254 different names separated by commas"
+        raise UsageError("E-OPTION", option="--classes", value=value, allowed=allowed)
+    return names
+
+
+@click.command(name="train")
+@click.argument("images", type=click.Path(path_type=Path))
+@click.argument("masks", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Model file to write, such as model.safetensors.",
+)
+@click.option(
+    "--classes",
+    callback=_class_names,
+    default="background,foreground",
+    show_default=True,
+    help="Names of the mask values 0, 1, ...; 255 in a mask means not labelled.",
+)
+@click.option("--depth", type=click.IntRange(1, 8), default=3, show_default=True, help="Poolings.")
+@click.option(
+    "--width",
+    type=click.IntRange(1, 1024),
+    default=16,
+    show_default=True,
+    help="Channels of the finest level.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    default=_DEFAULT.steps,
+    show_default=True,
+    help="Gradient steps at most.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="Minutes at most; where it ends then depends on the machine.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=_DEFAULT.batch,
+    show_default=True,
+    help="Patches a step.",
+)
+@click.option(
+    "--patch",
+    type=click.IntRange(1),
+    default=_DEFAULT.patch,
+    show_default=True,
+    help="Side of a patch's labels in pixels, at least.",
+)
+@click.option(
+    "--augment",
+    type=click.Choice(list(AUGMENTATIONS)),
+    default="light",
+    show_default=True,
+    help="light for one instrument and scale, strong for many.",
+)
+@click.option("--seed", type=click.IntRange(0), default=_DEFAULT.seed, show_default=True)
+@click.option(
+    "--validation-fraction",
+    "fraction",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="Share of the images of each subfolder that is held out.",
+)
+@click.option(
+    "--head",
+    type=click.Choice(["softmax", "sigmoid"]),
+    default="softmax",
+    show_default=True,
+    help="sigmoid: one channel, for two classes.",
+)
+@click.option(
+    "--normalization",
+    type=click.Choice(["image", "constants"]),
+    default="image",
+    show_default=True,
+    help="Mean and deviation of each image, or of the training images.",
+)
+@click.option(
+    "--orient",
+    type=click.Choice(["bright-on-dark"]),
+    help="Turn dark-on-light images round, so that stain and fluorescence look alike.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
+@click.option("--description", default="", help="One line about the model, for its card.")
+@click.option("--licence", default="", help="Licence of the weights, for the card.")
+@click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
+def command(
+    images: Path,
+    masks: Path,
+    output: Path,
+    depth: int,
+    width: int,
+    augment: str,
+    as_json: bool,
+    **choices: Any,
+) -> None:
+    """Train a U-Net on IMAGES and their class MASKS.
+
+    Two folders, paired by the names in them, or two files. Subfolders are split and scored
+    apart. The model that validates best is kept; a training that was interrupted is continued
+    by the same command.
+    """
+    from tilseg.training.train import train
+
+    of_settings = ("steps", "minutes", "batch", "patch", "seed")
+    settings = Settings(
+        augmentation=AUGMENTATIONS[augment], **{name: choices.pop(name) for name in of_settings}
+    )
+    with _stop_signals() as received, _Display() as display:
+        report = train(
+            images,
+            masks,
+            output,
+            network={"depth": depth, "width": width, "norm": "batch"},
+            settings=settings,
+            report=display.update,
+            stop=lambda: bool(received),
+            **choices,
+        )
+    _print(report, as_json)
+    if not report.finished:
+        # The shell must see a death by this signal, not an exit.
+        os.kill(os.getpid(), received[0])
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collects the first signal that asks to stop; the second one is immediate."""
+    received: list[int] = []
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
+
+    def take(number: int, *_: object) -> None:
+        received.append(number)
+        for name in names:
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+    before = {name: signal.signal(getattr(signal, name), take) for name in names}
+    yield received
+    if not received:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+class _Display:
+    """Progress on stderr: a bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("training"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %  {task.fields[facts]}"),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, console=console) if console.is_terminal else None
+        self._dice = ""
+        self._shown = -_LINE_SECONDS
+
+    def __enter__(self) -> _Display:
+        if self._bar:
+            self._task = self._bar.add_task("training", total=1.0, facts="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, step: Step) -> None:
+        if step.scores is not None:
+            self._dice = f", validation Dice {step.scores.dice:.4f}"
+        facts = f"step {step.step}, loss {step.loss:.3f}, {step.rate:.2f} Mpix/s{self._dice}"
+        if self._bar:
+            self._bar.update(self._task, completed=step.done, facts=facts)
+            return
+        now = time.monotonic()
+        if step.scores is not None or now - self._shown >= _LINE_SECONDS:
+            self._shown = now
+            line = f"training: {100 * step.done:.0f} %, {facts}, {step.left:.0f} s left"
+            print(line, file=sys.stderr, flush=True)
+
+
+def _print(report: TrainReport, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(report.metrics, indent=1))
+    elif report.metrics:
+        rows = {"all": report.metrics, **report.metrics.get("groups", {})}
+        for name, figures in rows.items():
+            click.echo(f"{name}: validation Dice {figures['dice']}, {figures['images']} images")
+        click.echo(f"model {report.path}")
+    if not report.finished:
+        kept = "the best model so far is kept" if report.metrics else "no model was validated yet"
+        click.echo(f"stopped at step {report.step}; {kept}, the same command continues", err=True)

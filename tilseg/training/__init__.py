@@ -1,0 +1,1 @@
+"""Short training of small networks on pictures and class masks."""

@@ -1,0 +1,55 @@
+"""How a network is trained, as plain numbers: what a seed and a card need to say it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How strongly patches are changed; intensities in standard deviations of the image.
+
+    zoom: factors, drawn log-uniformly, by which objects grow. gain, shift: x -> x exp(g) + s,
+    up to these for all bands together and up to half of them for each band alone. mix: up to
+    this share of every band becomes a random average of all bands. gamma: up to this is the
+    logarithm of the exponent of the brightness curve. blur: sigma in pixels, and noise: sigma,
+    each up to this in a third of the patches.
+    """
+
+    zoom: tuple[float, float] = (1.0, 1.0)
+    gain: float = 0.15
+    shift: float = 0.15
+    mix: float = 0.0
+    gamma: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+
+
+# light: objects of one size in one light, as on the map of one sensor. strong: pictures of
+# many instruments, stains and magnifications.
+AUGMENTATIONS = {
+    "light": Augmentation(),
+    "strong": Augmentation(
+        zoom=(0.6, 1.6), gain=0.4, shift=0.4, mix=0.7, gamma=0.4, blur=1.2, noise=0.2
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How long and how a network is trained.
+
+    steps: gradient steps at most; minutes: of wall time at most, None for no such bound.
+    batch: patches a step; patch: side of their labels in pixels, at least. averaging: decay
+    of the average of the weights.
+    """
+
+    steps: int = 3000
+    minutes: float | None = None
+    batch: int = 4
+    patch: int = 196
+    seed: int = 0
+    augmentation: Augmentation = AUGMENTATIONS["light"]
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    averaging: float = 0.995
