@@ -1,0 +1,120 @@
+"""Cloud-optimised GeoTIFF on the input's grid, through rasterio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import rasterio
+import rasterio.shutil
+from rasterio._err import CPLE_BaseError  # what shutil.copy raises has no public name
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterWindow
+
+from tilseg.errors import OutputError
+from tilseg.sink import Mask, Progress, windows_of
+from tilseg.sinks.ngff import rgb
+from tilseg.sinks.staging import staged
+from tilseg.window import Size
+
+_TILE = 512  # pixels, what the COG driver and most tile servers use
+_STEP = Size(4 * _TILE, 4 * _TILE)
+_GDAL = {
+    "GDAL_CACHEMAX": 64,  # MB; by default 5 % of the machine's memory
+    # Where GeoTIFF's keys can't say the CRS, the copy has to find it beside the original.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "FALSE",
+}
+
+
+class GeoTiff:
+    """Export to COG: 512-pixel tiles, DEFLATE, palette, nodata, `mode` overviews.
+
+    DEFLATE, because every TIFF reader has it and its checksum shows bit rot; ZSTD needs a
+    libtiff built with it. CRS and transform are the input's to the last bit; what GeoTIFF's
+    keys can't say, GDAL puts into an `.aux.xml` beside the file. The classes' names are the
+    items CLASS_0, CLASS_1, ... of the band's metadata.
+    """
+
+    suffix = ".tif"
+
+    def write(self, mask: Mask, path: Path, progress: Progress | None = None) -> None:
+        """See `tilseg.sink.Sink.write`. Takes up to twice the file's size beside it meanwhile.
+
+        The COG driver wants a whole raster to copy from, so the first half of the steps fills
+        a plain tiled TIFF window by window; the copy, which reports nothing, is the second.
+        """
+        with staged(path) as folder, rasterio.Env(**_GDAL):
+            plain = folder / "work" / "plain.tif"
+            plain.parent.mkdir()
+            try:
+                steps = _fill(plain, mask, progress)
+                _copy(plain, folder / path.name)
+            # A full disk seen by one of GDAL's threads reaches Python as SystemError.
+            except (RasterioError, CPLE_BaseError, SystemError) as error:
+                reason = error.__cause__ or error
+                raise OutputError("E-OUTPUT-WRITE", path=path, reason=reason) from error
+        if progress is not None:
+            progress(2 * steps, 2 * steps)
+
+
+def _fill(plain: Path, mask: Mask, progress: Progress | None) -> int:
+    """Write the mask as a plain tiled GeoTIFF; returns the number of windows it took."""
+    windows = list(windows_of(mask.shape, _STEP))
+    with rasterio.open(plain, "w", **_profile(mask)) as dataset:
+        dataset.write_colormap(1, _palette(mask))
+        dataset.set_band_description(1, "class")
+        names = {f"CLASS_{value}": c.name for value, c in enumerate(mask.classes)}
+        dataset.update_tags(1, **names)
+        for done, window in enumerate(windows, start=1):
+            place = RasterWindow(window.col, window.row, window.cols, window.rows)
+            dataset.write(mask.read(window), 1, window=place)
+            if progress is not None:
+                progress(done, 2 * len(windows))
+    return len(windows)
+
+
+def _profile(mask: Mask) -> dict[str, Any]:
+    georef = mask.georef
+    profile: dict[str, Any] = {
+        "driver": "GTiff",
+        "height": mask.shape.rows,
+        "width": mask.shape.cols,
+        "count": 1,
+        "dtype": mask.dtype.name,
+        "nodata": mask.nodata,
+        "tiled": True,
+        "blockxsize": _TILE,
+        "blockysize": _TILE,
+        "compress": "deflate",
+        "zlevel": 1,
+        "bigtiff": "if_safer",
+        # No num_threads: with it this driver left 20 of 20 full disks unreported.
+    }
+    if georef.crs is not None:
+        profile["crs"] = CRS.from_wkt(georef.crs)
+    if georef.transform is not None:
+        profile["transform"] = georef.affine
+    return profile
+
+
+def _palette(mask: Mask) -> dict[int, tuple[int, int, int, int]]:
+    palette = {value: (*rgb(c.color), 255) for value, c in enumerate(mask.classes)}
+    return {**palette, mask.nodata: (0, 0, 0, 0)}
+
+
+def _copy(plain: Path, target: Path) -> None:
+    rasterio.shutil.copy(
+        plain,
+        target,
+        driver="COG",
+        blocksize=_TILE,
+        compress="DEFLATE",
+        level=5,  # 6 takes 1.6 times the time for a file 10 % smaller
+        predictor="NO",
+        overview_resampling="MODE",
+        bigtiff="IF_SAFER",
+        # The bytes do not depend on the number of threads, and unlike the plain driver's
+        # they report a full disk (28 of 28 writes).
+        num_threads="ALL_CPUS",
+    )

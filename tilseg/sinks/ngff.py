@@ -1,0 +1,115 @@
+"""The metadata of a label image after OME-Zarr 0.5 (ngff.openmicroscopy.org/0.5).
+
+Only JSON: nothing here opens a file. Beside "ome" stands "tilseg", with what OME-Zarr has no
+place for: the CRS and transform, the classes with their colours, background and nodata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tilseg.card import ClassInfo
+from tilseg.georef import Georef, PixelSize
+
+
+@dataclass(frozen=True, slots=True)
+class MaskInfo:
+    """What is known of a mask beside its pixels; see `tilseg.sink.Mask`."""
+
+    name: str
+    classes: tuple[ClassInfo, ...]
+    background: int | None
+    georef: Georef
+
+
+def group_json(info: MaskInfo, levels: int, nodata: int) -> bytes:
+    """Content of the `zarr.json` of the image's group."""
+    attributes = {
+        "ome": {
+            "version": "0.5",
+            "multiscales": [_multiscale(info, levels)],
+            "image-label": _image_label(info, nodata),
+        },
+        "tilseg": {
+            "nodata": nodata,
+            "background": info.background,
+            "classes": [c.model_dump() for c in info.classes],
+            "georef": asdict(info.georef),
+        },
+    }
+    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    return json.dumps(group, indent=2, allow_nan=False).encode()
+
+
+def parse_group_json(content: bytes) -> MaskInfo:
+    """The reverse of `group_json`; raises ValueError, KeyError or TypeError where it is not one."""
+    attributes = json.loads(content)["attributes"]
+    ours = attributes["tilseg"]
+    place = ours["georef"]
+    transform, pixel = place["transform"], place["pixel_size"]
+    return MaskInfo(
+        name=attributes["ome"]["multiscales"][0]["name"],
+        classes=tuple(ClassInfo(**c) for c in ours["classes"]),
+        background=ours["background"],
+        georef=Georef(
+            crs=place["crs"],
+            transform=None if transform is None else tuple(transform),
+            pixel_size=None if pixel is None else PixelSize(**pixel),
+        ),
+    )
+
+
+def micrometres(georef: Georef) -> PixelSize | None:
+    """The pixel size, if it is a physical one as microscopy formats have it."""
+    pixel = georef.pixel_size
+    return pixel if pixel is not None and pixel.unit == "um" else None
+
+
+def rgb(color: str) -> tuple[int, int, int]:
+    """Red, green and blue (0-255) of "#rrggbb"."""
+    red, green, blue = bytes.fromhex(color[1:])
+    return red, green, blue
+
+
+def _multiscale(info: MaskInfo, levels: int) -> dict[str, Any]:
+    pixel = micrometres(info.georef)
+    unit = {} if pixel is None else {"unit": "micrometer"}
+    rows, cols = (1.0, 1.0) if pixel is None else (pixel.rows, pixel.cols)
+    return {
+        "name": info.name,
+        "type": "nearest",
+        "axes": [{"name": axis, "type": "space", **unit} for axis in "yx"],
+        "datasets": [
+            {"path": str(level), "coordinateTransformations": _transforms(2**level, rows, cols)}
+            for level in range(levels)
+        ],
+    }
+
+
+def _transforms(factor: int, rows: float, cols: float) -> list[dict[str, Any]]:
+    # A position is a pixel's centre, so a coarser grid that covers the same area starts half
+    # the difference of the two pixels further in. ome-zarr-py and most images do the same.
+    shift = (factor - 1) / 2
+    return [
+        {"type": "scale", "scale": [rows * factor, cols * factor]},
+        {"type": "translation", "translation": [rows * shift, cols * shift]},
+    ]
+
+
+def _image_label(info: MaskInfo, nodata: int) -> dict[str, Any]:
+    """Colours and names; background and nodata are see-through, to lie over an image."""
+    names: Sequence[tuple[int, str]] = [(v, c.name) for v, c in enumerate(info.classes)]
+    colors = [
+        {"label-value": value, "rgba": [*rgb(c.color), 0 if value == info.background else 255]}
+        for value, c in enumerate(info.classes)
+    ]
+    return {
+        "version": "0.5",
+        "colors": [*colors, {"label-value": nodata, "rgba": [0, 0, 0, 0]}],
+        "properties": [
+            {"label-value": value, "name": name} for value, name in [*names, (nodata, "no data")]
+        ],
+    }

@@ -1,0 +1,134 @@
+"""Pyramidal OME-TIFF with physical pixel size, through tifffile."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from tilseg.sink import Mask, Progress, windows_of
+from tilseg.sinks.ngff import micrometres
+from tilseg.sinks.staging import staged
+from tilseg.window import Size, Window
+
+_TILE = 512  # pixels
+_STRIP = Size(_TILE, 8 * _TILE)  # what is read at once
+_BIG = 2**31  # bytes uncompressed from which 64-bit offsets are used, as GDAL's IF_SAFER
+_SCHEMA = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+
+
+class OmeTiff:
+    """Export to OME-TIFF (2016-06): 512-pixel DEFLATE tiles, the mask's levels as SubIFDs.
+
+    DEFLATE, because Bio-Formats, QuPath, OpenSlide and every TIFF library read it. Pixels are
+    plain greys, so that every reader gives back class values and none expands a palette; the
+    classes' names and colours are map annotations. The physical pixel size is in the XML and
+    in the resolution tags, where the mask's is in micrometres; otherwise it has none.
+    """
+
+    suffix = ".tif"
+
+    def write(self, mask: Mask, path: Path, progress: Progress | None = None) -> None:
+        """See `tilseg.sink.Sink.write`; a step is a row of tiles of a level."""
+        sizes = [level.size for level in mask.levels]
+        steps = [-(-size.rows // _TILE) for size in sizes]
+        big = sum(size.area for size in sizes) * mask.dtype.itemsize >= _BIG
+        with staged(path) as folder, tifffile.TiffWriter(folder / path.name, bigtiff=big) as tiff:
+            for level, size in enumerate(sizes):
+                first = {"description": ome_xml(mask), "subifds": len(sizes) - 1}
+                tiff.write(
+                    _tiles(mask, level),
+                    shape=size,
+                    dtype=mask.dtype,
+                    tile=(_TILE, _TILE),
+                    photometric="minisblack",
+                    compression="zlib",
+                    metadata=None,
+                    software="tilseg",
+                    **_resolution(mask, 2**level),
+                    **(first if level == 0 else {"subfiletype": 1}),
+                )
+                if progress is not None:
+                    progress(sum(steps[: level + 1]), sum(steps))
+
+
+def _tiles(mask: Mask, level: int) -> Iterator[NDArray[Any]]:
+    """All tiles of a level in raster order, filled up with nodata at the edges."""
+    for strip in windows_of(mask.levels[level].size, _STRIP):
+        pixels = mask.read(strip, level)
+        for tile in windows_of(strip.size, Size(_TILE, _TILE)):
+            yield _filled(pixels[tile.slices], mask.nodata)
+
+
+def _filled(pixels: NDArray[Any], nodata: int) -> NDArray[Any]:
+    tile = np.full((_TILE, _TILE), nodata, pixels.dtype)
+    tile[Window.whole(Size(*pixels.shape)).slices] = pixels
+    return tile
+
+
+def _resolution(mask: Mask, factor: int) -> dict[str, Any]:
+    """TIFF's own pixel size, for readers that look no further: pixels per centimetre."""
+    pixel = micrometres(mask.georef)
+    if pixel is None:
+        return {}
+    per_centimetre = (1e4 / (pixel.cols * factor), 1e4 / (pixel.rows * factor))
+    return {"resolution": per_centimetre, "resolutionunit": "CENTIMETER"}
+
+
+def ome_xml(mask: Mask) -> bytes:
+    """The OME-XML of a mask, in ASCII: what TIFF allows in a description.
+
+    Names and colours of the classes are two map annotations from class value to text; the
+    schema has no place for a colour a value.
+    """
+    root = ET.Element(
+        "OME",
+        {
+            "xmlns": _SCHEMA,
+            "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
+            "xsi:schemaLocation": f"{_SCHEMA} {_SCHEMA}/ome.xsd",
+            "Creator": "tilseg",
+        },
+    )
+    image = ET.SubElement(root, "Image", ID="Image:0", Name=mask.name)
+    pixels = ET.SubElement(image, "Pixels", _pixels(mask))
+    ET.SubElement(pixels, "Channel", ID="Channel:0:0", Name="class", SamplesPerPixel="1")
+    ET.SubElement(pixels, "TiffData", IFD="0", PlaneCount="1")
+    annotations = ET.SubElement(root, "StructuredAnnotations")
+    names = {str(value): c.name for value, c in enumerate(mask.classes)}
+    colors = {str(value): c.color for value, c in enumerate(mask.classes)}
+    for kind, content in (("names", names), ("colors", colors)):
+        identity = {"ID": f"Annotation:{kind}"}
+        ET.SubElement(image, "AnnotationRef", identity)
+        note = ET.SubElement(annotations, "MapAnnotation", identity, Namespace=f"tilseg/{kind}")
+        value = ET.SubElement(note, "Value")
+        for key, text in content.items():
+            ET.SubElement(value, "M", K=key).text = text
+    return bytes(ET.tostring(root, encoding="us-ascii", xml_declaration=True))
+
+
+def _pixels(mask: Mask) -> dict[str, str]:
+    attributes = {
+        "ID": "Pixels:0",
+        "DimensionOrder": "XYCZT",
+        "Type": mask.dtype.name,
+        "SizeX": str(mask.shape.cols),
+        "SizeY": str(mask.shape.rows),
+        "SizeC": "1",
+        "SizeZ": "1",
+        "SizeT": "1",
+    }
+    pixel = micrometres(mask.georef)
+    if pixel is not None:
+        attributes |= {
+            "PhysicalSizeX": str(float(pixel.cols)),
+            "PhysicalSizeXUnit": "\u00b5m",
+            "PhysicalSizeY": str(float(pixel.rows)),
+            "PhysicalSizeYUnit": "\u00b5m",
+        }
+    return attributes
