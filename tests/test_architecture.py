@@ -35,6 +35,7 @@ FLOORS = {
     "workspace": 4,
     "regions": 5,
     "receipt": 5,
+    "finish": 5,
     "verbs": 6,
     "training": 7,
     "cli": 8,

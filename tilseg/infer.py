@@ -7,16 +7,19 @@ behind.
 
 from __future__ import annotations
 
+import itertools
+import platform
 import threading
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tilseg.errors import InputError
-from tilseg.journal import BlockRecord
+from tilseg.errors import InputError, ModelError, ResourceError
+from tilseg.journal import BadTile, BlockRecord
 from tilseg.model import Model, load_model
 from tilseg.nodata import fill_invalid, valid_pixels
 from tilseg.plan import Block, Plan, Tile
@@ -26,36 +29,49 @@ from tilseg.window import Window, read_mirrored
 
 NODATA = 255
 
+# Another version of any of these may give other bits.
+_SAME_VERSIONS = ("tilseg", "torch", "numpy")
+
+
+def versions() -> tuple[tuple[str, str], ...]:
+    """Versions that must agree between the driver and every worker."""
+    found = tuple((name, version(name)) for name in _SAME_VERSIONS)
+    return (*found, ("machine", platform.machine()))
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that crosses a process border: the plan, where results go, and how many at once.
+    """All that crosses a process border: the plan, where results go, and how.
 
     store: path of the mask.zarr being filled. batch: tiles in one call of the network.
+    versions: the driver's, checked by every worker.
     """
 
     plan: Plan
     store: str
+    versions: tuple[tuple[str, str], ...]
     batch: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class BlockFailure:
-    """A block that could not be computed: where, and why, in one line."""
+    """A block with tiles that could not be computed; nothing of it was committed."""
 
     index: int
-    window: Window
-    reason: str
-
-
-class _NotFinite(Exception):
-    """The network returned NaN or infinity for a tile."""
+    bad: tuple[BadTile, ...]
 
 
 class BlockWorker:
-    """Computes and commits blocks of one job; its methods are thread-safe."""
+    """Computes and commits blocks of one job; its methods are thread-safe.
+
+    Raises ResourceError E-WORKER-VERSION and ModelError E-MODEL-CHANGED where this process is
+    not as the driver was.
+    """
 
     def __init__(self, job: Job) -> None:
+        for (name, theirs), (_, mine) in zip(job.versions, versions(), strict=True):
+            if theirs != mine:
+                raise ResourceError("E-WORKER-VERSION", name=name, driver=theirs, worker=mine)
         plan = job.plan
         self.plan = plan
         self.batch = job.batch
@@ -63,96 +79,116 @@ class BlockWorker:
         self.model: Model = load_model(
             plan.model, device=plan.device, precision=plan.precision, threads=plan.threads
         )
+        if self.model.sha256 != plan.model_sha256:
+            raise ModelError("E-MODEL-CHANGED", path=plan.model)
         self.store = MaskStore.open(job.store)
-        self.stopping = threading.Event()
         self._network = threading.Lock()
 
-    def compute(self, index: int) -> BlockRecord | BlockFailure | None:
-        """Compute and commit block `index`; None when the run is stopping.
+    def compute(self, index: int, *, mask_bad: bool = False) -> BlockRecord | BlockFailure | None:
+        """Compute and commit block `index`; None when this process is stopping.
 
-        An unreadable tile or a non-finite score fails the block; an OutputError is raised,
-        for it concerns every block.
+        Tiles that can't be read or have non-finite scores fail the block, or, with `mask_bad`,
+        are committed as nodata and named in the record. An OutputError is raised, for it
+        concerns every block.
         """
-        if self.stopping.is_set():
+        if _stopping.is_set():
             return None
         block = self.plan.grid.block_at(index)
-        started = time.perf_counter()
-        try:
-            pixels, valid = self._read(block)
-        except InputError as error:
-            return BlockFailure(index, block.write, error.message)
-        read = time.perf_counter()
+        clock = [time.perf_counter()]
+        pieces, bad = self._read(block)
+        clock.append(time.perf_counter())
         # The wait for the network belongs to nobody's account: it is another block's time.
         with self._network:
-            begun = time.perf_counter()
-            try:
-                labels = self._predict(block, pixels, valid)
-            except _NotFinite as error:
-                return BlockFailure(index, block.write, str(error))
-            predicted = time.perf_counter()
+            if _stopping.is_set():
+                return None
+            waited = time.perf_counter() - clock[-1]
+            labels, more = self._predict(block, pieces)
+            clock.append(time.perf_counter() - waited)
+        bad += more
+        if bad and not mask_bad:
+            return BlockFailure(index, tuple(bad))
         crc = self.store.commit(block.write, labels)
         values, counts = np.unique(labels, return_counts=True)
-        written = time.perf_counter()
+        clock.append(time.perf_counter() - waited)
+        read, predict, write = (round(b - a, 4) for a, b in itertools.pairwise(clock))
         return BlockRecord(
             index=index,
             crc=crc,
             counts=tuple(zip(values.tolist(), counts.tolist(), strict=True)),
-            seconds=(
-                round(read - started, 4),
-                round(predicted - begun, 4),
-                round(written - predicted, 4),
-            ),
+            seconds=(read, predict, write),
+            bad=tuple(bad),
         )
 
-    def _read(self, block: Block) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Pixels of the block's read window, filled where invalid, and the valid ones."""
+    def _read(self, block: Block) -> tuple[list[_Piece], list[BadTile]]:
+        """Pixels for the block's tiles, in one read, or tile by tile where that fails."""
+        try:
+            return [self._read_piece(block.read, block.tiles)], []
+        except InputError:
+            pieces, bad = [], []
+            for tile in block.tiles:
+                try:
+                    pieces.append(self._read_piece(tile.read, (tile,)))
+                except InputError as error:
+                    bad.append(BadTile(tile.write, error.message))
+            return pieces, bad
+
+    def _read_piece(self, window: Window, tiles: tuple[Tile, ...]) -> _Piece:
         plan, source = self.plan, self.source
         shape = plan.grid.shape
 
-        def read(window: Window) -> NDArray[Any]:
-            return source.read(window, plan.level, plan.bands)
+        def read(inside: Window) -> NDArray[Any]:
+            return source.read(inside, plan.level, plan.bands)
 
-        def mask(window: Window) -> NDArray[Any]:
-            found = source.mask(window, plan.level)
-            return np.ones(window.size, np.bool_) if found is None else found
+        def mask(inside: Window) -> NDArray[Any]:
+            found = source.mask(inside, plan.level)
+            return np.ones(inside.size, np.bool_) if found is None else found
 
-        pixels = read_mirrored(read, block.read, shape)
-        masked = source.mask(block.write, plan.level) is not None
-        outside = read_mirrored(mask, block.read, shape) if masked else None
-        valid = valid_pixels(pixels, source.nodata, outside)
-        return fill_invalid(pixels, valid, plan.statistics), valid
+        pixels = read_mirrored(read, window, shape)
+        valid = valid_pixels(pixels, source.nodata, read_mirrored(mask, window, shape))
+        return _Piece(window, tiles, fill_invalid(pixels, valid, plan.statistics), valid)
 
     def _predict(
-        self, block: Block, pixels: NDArray[Any], valid: NDArray[np.bool_] | None
-    ) -> NDArray[np.uint8]:
-        """Class values of the block's own pixels, 255 where there is no data."""
+        self, block: Block, pieces: list[_Piece]
+    ) -> tuple[NDArray[np.uint8], list[BadTile]]:
+        """Class values of the block's own pixels, 255 where there is no data or no answer."""
         labels = np.full(block.write.size, NODATA, np.uint8)
-        own = None if valid is None else valid[block.write.relative_to(block.read).slices]
-        tiles = [tile for tile in block.tiles if own is None or _any(own, tile, block)]
-        for first in range(0, len(tiles), self.batch):
-            group = tiles[first : first + self.batch]
-            inputs = np.stack([pixels[t.read.relative_to(block.read).slices] for t in group])
-            prediction = self.model.predict(inputs, self.plan.statistics)
-            for tile, finite, output in zip(
-                group, prediction.finite, prediction.labels, strict=True
-            ):
-                if not finite:
-                    raise _NotFinite(
-                        f"the network gave NaN or infinity in the tile at {tile.write}"
-                    )
-                target = tile.write.relative_to(block.write).slices
-                labels[target] = output[: tile.write.rows, : tile.write.cols]
-        if own is not None:
-            labels[~own] = NODATA
-        return labels
+        bad = []
+        for piece in pieces:
+            tiles = [tile for tile in piece.tiles if piece.has_data(tile.write)]
+            for first in range(0, len(tiles), self.batch):
+                group = tiles[first : first + self.batch]
+                inputs = np.stack([piece.pixels[piece.slices(tile.read)] for tile in group])
+                found = self.model.predict(inputs, self.plan.statistics)
+                for tile, finite, output in zip(group, found.finite, found.labels, strict=True):
+                    if not finite:
+                        bad.append(BadTile(tile.write, "the network gave NaN or infinity"))
+                        continue
+                    kept = output[: tile.write.rows, : tile.write.cols]
+                    if piece.valid is not None:
+                        kept = np.where(piece.valid[piece.slices(tile.write)], kept, NODATA)
+                    labels[tile.write.relative_to(block.write).slices] = kept
+        return labels, bad
 
 
-def _any(own: NDArray[np.bool_], tile: Tile, block: Block) -> bool:
-    return bool(own[tile.write.relative_to(block.write).slices].any())
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Pixels of `window` of the mirrored image, for `tiles`; where `valid`, or everywhere."""
+
+    window: Window
+    tiles: tuple[Tile, ...]
+    pixels: NDArray[Any]
+    valid: NDArray[np.bool_] | None
+
+    def slices(self, window: Window) -> tuple[slice, slice]:
+        return window.relative_to(self.window).slices
+
+    def has_data(self, window: Window) -> bool:
+        return self.valid is None or bool(self.valid[self.slices(window)].any())
 
 
 _workers: dict[Job, BlockWorker] = {}
 _workers_lock = threading.Lock()
+_stopping = threading.Event()
 
 
 def worker_for(job: Job) -> BlockWorker:
@@ -164,13 +200,21 @@ def worker_for(job: Job) -> BlockWorker:
 
 
 def release(job: Job) -> None:
-    """Forget this process's worker for `job` and close its image."""
+    """Forget this process's worker for `job` and close its image; the next call makes another."""
     with _workers_lock:
         worker = _workers.pop(job, None)
     if worker is not None:
         worker.source.close()
 
 
-def compute_block(job: Job, index: int) -> BlockRecord | BlockFailure | None:
+def stop(stopping: bool = True) -> None:
+    """Let this process begin no more blocks; the one in the network is finished."""
+    if stopping:
+        _stopping.set()
+    else:
+        _stopping.clear()
+
+
+def compute_block(job: Job, index: int, mask_bad: bool) -> BlockRecord | BlockFailure | None:
     """The Dask task: block `index` of `job`, in whatever process this is."""
-    return worker_for(job).compute(index)
+    return worker_for(job).compute(index, mask_bad=mask_bad)

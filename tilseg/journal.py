@@ -1,4 +1,4 @@
-"""The journal of a run: one line for every block whose shard is in place.
+"""The journal of a run: one line for every block begun, one for every block in place.
 
 Only the driver writes it. A line is JSON, a space and the CRC-32 of the JSON, so that a line
 torn by a crash is recognised; what follows the first bad line is cut off and computed again.
@@ -10,13 +10,25 @@ import json
 import os
 import time
 import zlib
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from tilseg.errors import OutputError
+from tilseg.window import Window
 
 _SYNC_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class BadTile:
+    """A tile that could not be computed: the pixels it owns, and why, in one line."""
+
+    window: Window
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +36,31 @@ class BlockRecord:
     """What a finished block reports: under a kilobyte, the only thing that travels.
 
     crc: CRC-32 of the block's labels. counts: ((class value, pixels), ...), nodata included.
-    seconds: spent reading, predicting and writing.
+    seconds: spent reading, predicting and writing. bad: tiles left as nodata because they
+    could not be computed.
     """
 
     index: int
     crc: int
     counts: tuple[tuple[int, int], ...]
     seconds: tuple[float, float, float]
+    bad: tuple[BadTile, ...] = ()
+
+
+_records = TypeAdapter(BlockRecord)
 
 
 class Journal:
-    """Append-only record of finished blocks; `records` holds what it knows, by block index."""
+    """Append-only record of the blocks of a run.
+
+    records: finished blocks by index. deaths: how often a block was under way when its driver
+    died, by index.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.records: dict[int, BlockRecord] = {}
+        self.deaths: Counter[int] = Counter()
         good = self._load()
         self._file = path.open("ab")
         # A torn tail would glue itself to the next line.
@@ -50,13 +72,31 @@ class Journal:
         if not self.path.exists():
             return 0
         good = 0
+        under_way: set[int] = set()
         for line in self.path.read_bytes().splitlines(keepends=True):
-            record = _decode(line)
-            if record is None:
+            content = _decode(line)
+            if content is None:
                 break
-            self.records[record.index] = record
             good += len(line)
+            if "driver" in content:
+                self.deaths.update(under_way)
+                under_way.clear()
+            elif "begun" in content:
+                under_way.add(content["begun"])
+            else:
+                record = _records.validate_python(content)
+                self.records[record.index] = record
+                under_way.discard(record.index)
+        self.deaths.update(under_way)
         return good
+
+    def begin_driver(self) -> None:
+        """Note that a driver starts; what the last one had under way, it died with."""
+        self._write({"driver": os.getpid()})
+
+    def begin(self, index: int) -> None:
+        """Note that a block is under way."""
+        self._write({"begun": index})
 
     def append(self, record: BlockRecord) -> None:
         """Note a block whose files are already in place; on disk within two seconds.
@@ -64,13 +104,17 @@ class Journal:
         Raises OutputError E-OUTPUT-WRITE.
         """
         self.records[record.index] = record
+        self._write(_records.dump_python(record, mode="json"))
+        if time.monotonic() - self._synced > _SYNC_SECONDS:
+            self.sync()
+
+    def _write(self, content: dict[str, Any]) -> None:
+        body = json.dumps(content, separators=(",", ":")).encode()
         try:
-            self._file.write(_encode(record))
+            self._file.write(body + b" %08x\n" % zlib.crc32(body))
             self._file.flush()
         except OSError as error:
             raise OutputError("E-OUTPUT-WRITE", path=self.path, reason=error.strerror) from error
-        if time.monotonic() - self._synced > _SYNC_SECONDS:
-            self.sync()
 
     def sync(self) -> None:
         """Force every line to the disk."""
@@ -82,17 +126,10 @@ class Journal:
         self._file.close()
 
 
-def _encode(record: BlockRecord) -> bytes:
-    body = json.dumps(asdict(record), separators=(",", ":")).encode()
-    return body + b" %08x\n" % zlib.crc32(body)
-
-
-def _decode(line: bytes) -> BlockRecord | None:
-    """The record of one line, or None if it is torn or damaged."""
+def _decode(line: bytes) -> dict[str, Any] | None:
+    """The content of one line, or None if it is torn or damaged."""
     body, space, check = line.rpartition(b" ")
     if not space or check != b"%08x\n" % zlib.crc32(body):
         return None
     content: dict[str, Any] = json.loads(body)
-    content["counts"] = tuple(tuple(pair) for pair in content["counts"])
-    content["seconds"] = tuple(content["seconds"])
-    return BlockRecord(**content)
+    return content

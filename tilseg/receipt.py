@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from tilseg.card import Card, file_sha256
 from tilseg.infer import NODATA
-from tilseg.journal import BlockRecord
+from tilseg.journal import BadTile, BlockRecord
 from tilseg.plan import Plan
 from tilseg.source import Source
 
 _VERSIONS = ("tilseg", "torch", "numpy", "rasterio", "tifffile", "zarr", "distributed")
+
+_bad_tiles = TypeAdapter(list[BadTile])
 
 
 def summarise(
@@ -74,36 +77,43 @@ def summarise(
 def receipt(
     fingerprint: dict[str, Any],
     plan: dict[str, Any],
-    source: Source,
+    *,
+    reader: str,
     card: Card,
-    records: Iterable[BlockRecord],
+    records: Sequence[BlockRecord],
     result: Path,
 ) -> dict[str, Any]:
     """The content of run.json for the files now in `result`.
 
-    Level 0 of the mask is covered by one CRC-32 of the labels a block, every other file by its
-    sha256.
+    records: of every block, in order of their index. Level 0 of the mask is covered by one
+    CRC-32 of the labels a block, every other file by its sha256.
     """
+    bad = [tile for record in records for tile in record.bad]
     return {
         "format": 1,
-        "status": "complete",
+        "status": "degraded" if bad else "complete",
+        "bad_tiles": _bad_tiles.dump_python(bad, mode="json"),
         "command": sys.argv,
         "versions": {name: version(name) for name in _VERSIONS},
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "reader": source.reader,
+        "reader": reader,
         "model": card.model_dump(mode="json"),
         "fingerprint": fingerprint,
         "plan": plan,
-        "blocks": [r.crc for r in sorted(records, key=lambda record: record.index)],
+        "blocks": [record.crc for record in records],
         "files": {
             str(path.relative_to(result)): file_sha256(path) for path in _other_files(result)
         },
     }
 
 
-def _other_files(result: Path) -> Iterable[Path]:
-    for folder, _, names in os.walk(result):
-        if Path(folder).is_relative_to(result / "mask.zarr" / "0" / "c"):
-            continue
-        yield from sorted(Path(folder) / name for name in names)
+def bad_tiles(receipt: dict[str, Any]) -> tuple[BadTile, ...]:
+    """The tiles a receipt names as left out."""
+    return tuple(_bad_tiles.validate_python(receipt["bad_tiles"]))
+
+
+def _other_files(result: Path) -> list[Path]:
+    level0 = result / "mask.zarr" / "0" / "c"
+    found = (path for path in result.rglob("*") if path.is_file())
+    return sorted(path for path in found if not path.is_relative_to(level0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 from tilseg.errors import UsageError, nearest
 
 
-class BandList(click.ParamType):
+class BandList(click.ParamType[tuple[int, ...]]):
     """Band numbers, counted from 1, in the order the model wants them: 4,3,2."""
 
     name = "bands"
@@ -26,7 +27,7 @@ class BandList(click.ParamType):
             raise UsageError("E-BAND-LIST", bands=value) from None
 
 
-class Names(click.ParamType):
+class Names(click.ParamType[tuple[str, ...]]):
     """Names separated by commas, each one of `allowed`."""
 
     name = "names"
@@ -43,6 +44,20 @@ class Names(click.ParamType):
                 raise UsageError("E-OPTION", option=self.option, value=part, allowed=allowed)
         # In one order, so that "tif,zarr" and "zarr,tif" are the same run.
         return tuple(name for name in self.allowed if name in parts)
+
+
+class Duration(click.ParamType[float]):
+    """A time such as 55m, 3h50m or 90s, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", str(value))
+        if not match or not any(match.groups()):
+            allowed = "a time such as 55m, 3h50m or 90s"
+            raise UsageError("E-OPTION", option=param.opts[0], value=value, allowed=allowed)
+        hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        return float(hours * 3600 + minutes * 60 + seconds)
 
 
 def load_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
@@ -99,6 +114,11 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=3,
             show_default=True,
             help="Blocks under way at once.",
+        ),
+        click.option(
+            "--threads",
+            type=click.IntRange(1),
+            help="CPU threads of one prediction; they decide the last bits.  [default: all]",
         ),
         click.option(
             "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i."

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from tilseg.cli.options import Names, plan_options
+from tilseg.cli.options import Duration, Names, plan_options
+from tilseg.errors import Stopped
+
+if TYPE_CHECKING:
+    from tilseg.schedule import Cluster
+
+DEGRADED = 3
 
 
 @click.command(name="run")
@@ -27,6 +34,24 @@ from tilseg.cli.options import Names, plan_options
     show_default=True,
     help="Masks to write.",
 )
+@click.option("--processes", is_flag=True, help="Make --workers processes instead of threads.")
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS|FILE",
+    help="Run on a Dask scheduler: tcp://host:port, or its scheduler file.",
+)
+@click.option(
+    "--on-bad-tile",
+    type=click.Choice(["fail", "mask"]),
+    default="fail",
+    show_default=True,
+    help="What to do about tiles that can't be computed.",
+)
+@click.option(
+    "--stop-after",
+    type=Duration(),
+    help="Stop after a time such as 3h50m, to be continued (exit 75).",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a result or unfinished run that differs.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of a table.")
 def command(
@@ -34,6 +59,10 @@ def command(
     output: Path | None,
     workers: int,
     outputs: tuple[str, ...],
+    processes: bool,
+    scheduler: str | None,
+    on_bad_tile: Literal["fail", "mask"],
+    stop_after: float | None,
     overwrite: bool,
     as_json: bool,
     **choices: Any,
@@ -44,20 +73,45 @@ def command(
     that was interrupted is continued by the same command and ends in the same bytes.
     """
     from tilseg.cli.planned import planned
+    from tilseg.cli.stopping import StopRequest, die_by
     from tilseg.cli.terminal import ProgressDisplay, print_summary
     from tilseg.verbs.run import run
 
     output = output or Path(f"{Path(image).stem}.tilseg")
-    with planned(image, workers=workers, **choices) as (_, _, plan), ProgressDisplay() as display:
-        report = run(
-            plan,
-            output,
-            outputs=outputs,
-            workers=workers,
-            overwrite=overwrite,
-            progress=display.update,
-        )
+    with StopRequest(stop_after) as stop:
+        try:
+            with (
+                planned(image, workers=workers, **choices) as (_, _, plan),
+                ProgressDisplay() as display,
+            ):
+                report = run(
+                    plan,
+                    output,
+                    outputs=outputs,
+                    cluster=_cluster(workers, processes, scheduler),
+                    overwrite=overwrite,
+                    on_bad_tile=on_bad_tile,
+                    progress=display.update,
+                    stop=stop,
+                )
+        except Stopped as error:
+            if stop.signal is not None:
+                print(error.message, file=sys.stderr, flush=True)
+                die_by(stop.signal)
+            raise
     if as_json:
         click.echo(json.dumps(report.summary, indent=1))
     else:
         print_summary(report, output)
+    if report.bad:
+        raise click.exceptions.Exit(DEGRADED)
+
+
+def _cluster(workers: int, processes: bool, scheduler: str | None) -> Cluster:
+    from tilseg.schedule import Cluster
+
+    if scheduler and processes:
+        raise click.UsageError("--processes and --scheduler exclude each other; give one of them")
+    if scheduler:
+        return Cluster("external", workers, scheduler)
+    return Cluster("processes" if processes else "threads", workers)

@@ -149,7 +149,7 @@ def print_summary(report: RunReport, output: Path) -> None:
     console = _stdout()
     console.print()
     blocks, seconds = summary["blocks"], summary["seconds"]
-    if report.status == "already complete":
+    if not report.computed:
         console.print("already complete: nothing to do")
     else:
         kept = f", {blocks['skipped']:,} kept from before" if blocks["skipped"] else ""

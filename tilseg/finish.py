@@ -1,0 +1,116 @@
+"""From the last block to a result that may be published: pyramid, exports, read-back, receipt."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tilseg.card import Card
+from tilseg.errors import DamageError, InputError, OutputError
+from tilseg.fingerprint import plan_to_json
+from tilseg.journal import BlockRecord
+from tilseg.plan import Plan
+from tilseg.receipt import receipt, summarise
+from tilseg.sink import load_sink, windows_of
+from tilseg.sinks.zarr import MaskStore
+from tilseg.source import Source, open_source
+from tilseg.window import Size
+from tilseg.workspace import RECEIPT, write_durably
+
+# Read-back goes by windows of this size, whatever the block is.
+_READ_BACK = Size(2048, 2048)
+
+Phase = Literal["predict", "pyramid", "tif", "check"]
+Report = Callable[[Phase, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Finisher:
+    """Makes the files of a result in the folder `result`, whose mask.zarr holds every block.
+
+    fingerprint: of the run, for the receipt. report: called with (phase, pixels done, pixels).
+    Every method may be killed and called again, and ends in the same bytes.
+    """
+
+    result: Path
+    plan: Plan
+    source: Source
+    card: Card
+    fingerprint: Mapping[str, Any]
+    report: Report
+
+    def write_masks(self, records: Mapping[int, BlockRecord], outputs: tuple[str, ...]) -> None:
+        """Pyramid and exports, each read back.
+
+        Raises OutputError E-OUTPUT-WRITE or E-OUTPUT-READBACK.
+        """
+        path = self.result / "mask.zarr"
+        store = MaskStore.open(path)
+        level = self.source.levels[self.plan.level]
+        georef = self.source.georef.decimated(level.row_factor, level.col_factor)
+        store.finish(
+            name=Path(self.plan.source).stem,
+            classes=self.card.classes,
+            georef=georef,
+            background=self.card.background,
+            progress=lambda done, total: self.report("pyramid", done, total),
+        )
+        self._check_blocks(store, records)
+        if "tif" in outputs:
+            target = self.result / "mask.tif"
+            sink = load_sink("geotiff" if georef.is_map else "ometiff")
+            sink.write(store, target, lambda done, total: self.report("tif", done, total))
+            self._check_export(store, target)
+        if "zarr" not in outputs:
+            shutil.rmtree(path)
+
+    def write_texts(
+        self, records: Mapping[int, BlockRecord], *, skipped: int, seconds: dict[str, float]
+    ) -> dict[str, Any]:
+        """summary.json and, last of all, the receipt; returns the summary."""
+        ordered = [records[index] for index in sorted(records)]
+        summary = summarise(
+            self.plan, self.source, self.card, ordered, skipped=skipped, seconds=seconds
+        )
+        write_durably(self.result / "summary.json", json.dumps(summary, indent=1))
+        content = receipt(
+            dict(self.fingerprint),
+            plan_to_json(self.plan),
+            reader=self.source.reader,
+            card=self.card,
+            records=ordered,
+            result=self.result,
+        )
+        write_durably(self.result / RECEIPT, json.dumps(content, indent=1))
+        return summary
+
+    def _check_blocks(self, store: MaskStore, records: Mapping[int, BlockRecord]) -> None:
+        for index, record in records.items():
+            try:
+                holds = store.block_crc(self.plan.grid.block_at(index).write) == record.crc
+            except DamageError:
+                holds = False
+            if not holds:
+                raise OutputError("E-OUTPUT-READBACK", path=store.path)
+
+    def _check_export(self, store: MaskStore, path: Path) -> None:
+        """Every pixel of an exported file, read by its reader, against the committed mask."""
+        try:
+            exported = open_source(path)
+        except InputError as error:
+            raise OutputError("E-OUTPUT-READBACK", path=path) from error
+        try:
+            done = 0
+            for window in windows_of(store.shape, _READ_BACK):
+                if not (exported.read(window)[..., 0] == store.read(window)).all():
+                    raise OutputError("E-OUTPUT-READBACK", path=path)
+                done += window.size.area
+                self.report("check", done, store.shape.area)
+        except InputError as error:
+            raise OutputError("E-OUTPUT-READBACK", path=path) from error
+        finally:
+            exported.close()
