@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tilseg.planning import make_plan
     from tilseg.source import open_source
     from tilseg.verbs.run import RunReport, run
+    from tilseg.verbs.verify import verify
 
 __version__ = "0.1.0"
 
@@ -29,9 +30,10 @@ _HOME = {
     "make_plan": "tilseg.planning",
     "open_source": "tilseg.source",
     "run": "tilseg.verbs.run",
+    "verify": "tilseg.verbs.verify",
 }
 
-__all__ = ["RunReport", "TilsegError", "load_model", "make_plan", "open_source", "run"]
+__all__ = ["RunReport", "TilsegError", "load_model", "make_plan", "open_source", "run", "verify"]
 
 
 def __getattr__(name: str) -> Any:

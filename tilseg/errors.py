@@ -192,4 +192,8 @@ CATALOGUE: dict[str, str] = {
     # damage: exit 12
     "E-DAMAGE-BLOCK": "{path}: what is stored at {window} is damaged ({reason}); "
     "compute that block again",
+    "E-VERIFY": "{path}: {count} files differ from the receipt, the first is {first}; "
+    "run the same command again with --overwrite to make it anew",
+    "E-VERIFY-RECEIPT": "{path}: the receipt is damaged, nothing can be verified against it; "
+    "run the same command again with --overwrite to make it anew",
 }

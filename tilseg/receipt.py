@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 import sys
 from collections import Counter
@@ -17,6 +19,7 @@ from tilseg.infer import NODATA
 from tilseg.journal import BadTile, BlockRecord
 from tilseg.plan import Plan
 from tilseg.source import Source
+from tilseg.workspace import RECEIPT
 
 _VERSIONS = ("tilseg", "torch", "numpy", "rasterio", "tifffile", "zarr", "distributed")
 
@@ -85,11 +88,11 @@ def receipt(
 ) -> dict[str, Any]:
     """The content of run.json for the files now in `result`.
 
-    records: of every block, in order of their index. Level 0 of the mask is covered by one
-    CRC-32 of the labels a block, every other file by its sha256.
+    records: of every block, in order of their index; "blocks" holds the CRC-32 of the labels of
+    each. "files" holds the sha256 of every file, and "sha256" that of the receipt without it.
     """
     bad = [tile for record in records for tile in record.bad]
-    return {
+    content: dict[str, Any] = {
         "format": 1,
         "status": "degraded" if bad else "complete",
         "bad_tiles": _bad_tiles.dump_python(bad, mode="json"),
@@ -102,10 +105,15 @@ def receipt(
         "fingerprint": fingerprint,
         "plan": plan,
         "blocks": [record.crc for record in records],
-        "files": {
-            str(path.relative_to(result)): file_sha256(path) for path in _other_files(result)
-        },
+        "files": {str(path.relative_to(result)): file_sha256(path) for path in files(result)},
     }
+    return content | {"sha256": own_sha256(content)}
+
+
+def own_sha256(receipt: dict[str, Any]) -> str:
+    """The sha256 of a receipt's content without the field that holds it."""
+    content = {name: value for name, value in receipt.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def bad_tiles(receipt: dict[str, Any]) -> tuple[BadTile, ...]:
@@ -113,7 +121,7 @@ def bad_tiles(receipt: dict[str, Any]) -> tuple[BadTile, ...]:
     return tuple(_bad_tiles.validate_python(receipt["bad_tiles"]))
 
 
-def _other_files(result: Path) -> list[Path]:
-    level0 = result / "mask.zarr" / "0" / "c"
+def files(result: Path) -> list[Path]:
+    """Every file of a result but the receipt itself, in a set order."""
     found = (path for path in result.rglob("*") if path.is_file())
-    return sorted(path for path in found if not path.is_relative_to(level0))
+    return sorted(path for path in found if path != result / RECEIPT)

@@ -181,10 +181,10 @@ class _Run:
         differ = differences(receipt["fingerprint"], self._prints(plan))
         if not differ and receipt["status"] == "degraded" and self.options.on_bad_tile == "fail":
             differ = "on-bad-tile (mask -> fail)"
-        if differ:
-            if not self.options.overwrite:
-                raise ExistsError("E-EXISTS", path=self.space.final, fields=differ)
+        if self.options.overwrite:
             return None
+        if differ:
+            raise ExistsError("E-EXISTS", path=self.space.final, fields=differ)
         summary = json.loads((self.space.final / "summary.json").read_text())
         bad = bad_tiles(receipt)
         blocks = len(plan.grid)
