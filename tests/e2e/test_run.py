@@ -1,0 +1,340 @@
+"""`tilseg run` as a user types it: results, resumption, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import tifffile
+import zarr
+from tiny import TILSEG, noise, save_tiny_model, tilseg, tree
+
+SHAPE = (701, 523)
+OPTIONS = ("--tile", "64", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory) -> Path:
+    """A folder with an image and models."""
+    folder = tmp_path_factory.mktemp("desk")
+    save_tiny_model(folder / "tiny.safetensors", classes=3)
+    save_tiny_model(folder / "other.safetensors", classes=3, seed=1)
+    save_tiny_model(folder / "four.safetensors", bands=4)
+    tifffile.imwrite(folder / "image.tif", noise(*SHAPE), tile=(128, 128), photometric="rgb")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(desk) -> Path:
+    tilseg(
+        "run",
+        "image.tif",
+        "--model",
+        "tiny.safetensors",
+        *OPTIONS,
+        "-o",
+        "whole.tilseg",
+        cwd=desk,
+        check=True,
+    )
+    return desk / "whole.tilseg"
+
+
+def test_result_holds_what_it_says(desk, undisturbed):
+    assert sorted(path.name for path in undisturbed.iterdir()) == [
+        "mask.tif",
+        "mask.zarr",
+        "run.json",
+        "summary.json",
+    ]
+    mask = zarr.open_group(undisturbed / "mask.zarr", mode="r")["0"][:]
+    assert mask.shape == SHAPE
+    with tifffile.TiffFile(undisturbed / "mask.tif") as tif:
+        np.testing.assert_array_equal(tif.series[0].levels[0].asarray(), mask)
+    summary = json.loads((undisturbed / "summary.json").read_text())
+    assert [info["pixels"] for info in summary["classes"]] == np.bincount(
+        mask.ravel(), minlength=3
+    ).tolist()
+    assert all(info["pixels"] for info in summary["classes"])
+    assert summary["nodata_pixels"] == 0
+    assert (summary["width"], summary["height"]) == SHAPE[::-1]
+    blocks = summary["blocks"]
+    assert blocks["done"] == blocks["total"] > 10
+    assert {path.name for path in desk.glob(".*")} == set()
+
+
+def test_second_call_has_nothing_to_do(desk, undisturbed):
+    before = tree(undisturbed, without=())
+    again = tilseg(
+        "run", "image.tif", "--model", "tiny.safetensors", *OPTIONS, "-o", "whole.tilseg", cwd=desk
+    )
+    assert again.returncode == 0
+    assert "nothing to do" in again.stdout
+    assert tree(undisturbed, without=()) == before
+
+
+def test_json_is_the_summary(desk, undisturbed):
+    again = tilseg(
+        "run",
+        "image.tif",
+        "--model",
+        "tiny.safetensors",
+        *OPTIONS,
+        "-o",
+        "whole.tilseg",
+        "--json",
+        cwd=desk,
+    )
+    assert json.loads(again.stdout) == json.loads((undisturbed / "summary.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (("--model", "other.safetensors", "--tile", "64"), "model"),
+        (("--model", "tiny.safetensors", "--tile", "68"), "tile (64 x 64 -> 68 x 68)"),
+        (
+            ("--model", "tiny.safetensors", "--tile", "64", "--bands", "3,2,1"),
+            "bands (1,2,3 -> 3,2,1)",
+        ),
+        (("--model", "tiny.safetensors", "--tile", "64", "--precision", "bf16"), "precision"),
+    ],
+)
+def test_another_run_is_refused_naming_the_field(desk, undisturbed, options, field):
+    before = tree(undisturbed, without=())
+    refused = tilseg("run", "image.tif", *options, "--threads", "1", "-o", "whole.tilseg", cwd=desk)
+    assert refused.returncode == 10
+    assert refused.stderr.startswith("error[E-EXISTS]")
+    assert field in refused.stderr
+    assert tree(undisturbed, without=()) == before
+
+
+def _start(desk: Path, output: str, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [
+            TILSEG,
+            "run",
+            "image.tif",
+            "--model",
+            "tiny.safetensors",
+            *OPTIONS,
+            *options,
+            "-o",
+            output,
+        ],
+        cwd=desk,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _journal(desk: Path, output: str) -> int:
+    """Lines in the journal of an unfinished run."""
+    path = desk / f".{output}.partial" / "journal-0.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_killed_ten_times_ends_in_the_same_bytes(desk, undisturbed):
+    rng = random.Random(7)
+    kills = 0
+    while kills < 10:
+        process = _start(desk, "killed.tilseg")
+        goal = _journal(desk, "killed.tilseg") + rng.randint(1, 9)
+        while process.poll() is None and _journal(desk, "killed.tilseg") < goal:
+            assert not (desk / "killed.tilseg").exists()
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.02))
+        process.kill()
+        if process.wait() == 0:
+            break
+        kills += 1
+        process.communicate()
+    last = _start(desk, "killed.tilseg")
+    _, stderr = last.communicate()
+    assert last.returncode == 0, stderr
+    assert kills >= 3
+    assert tree(desk / "killed.tilseg") == tree(undisturbed)
+    skipped = json.loads((desk / "killed.tilseg" / "summary.json").read_text())["blocks"]["skipped"]
+    assert skipped > 0
+    assert not list(desk.glob(".killed*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [(("--model", "other.safetensors"), "model"), (("--tile", "128"), "tile")],
+)
+def test_an_unfinished_run_is_not_mixed_with_another(desk, undisturbed, options, field):
+    name = f"mixed-{field}.tilseg"
+    process = _start(desk, name)
+    while process.poll() is None and _journal(desk, name) < 4:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    refused = tilseg(
+        "run", "image.tif", "--model", "tiny.safetensors", *OPTIONS, *options, "-o", name, cwd=desk
+    )
+    assert refused.returncode == 10
+    assert refused.stderr.startswith("error[E-PARTIAL]")
+    assert f"{field} (" in refused.stderr
+    done = tilseg("run", "image.tif", "--model", "tiny.safetensors", *OPTIONS, "-o", name, cwd=desk)
+    assert done.returncode == 0
+    assert tree(desk / name) == tree(undisturbed)
+
+
+@pytest.mark.parametrize(
+    "options", [("--workers", "1"), ("--workers", "5"), ("--processes", "--workers", "2")]
+)
+def test_labels_do_not_depend_on_workers(desk, undisturbed, options):
+    name = f"w{''.join(options)}.tilseg"
+    done = tilseg(
+        "run", "image.tif", "--model", "tiny.safetensors", *OPTIONS, *options, "-o", name, cwd=desk
+    )
+    assert done.returncode == 0, done.stderr
+    assert tree(desk / name) == tree(undisturbed)
+
+
+def test_georeferenced_mask_comes_back_on_the_inputs_grid(desk, sample_data):
+    done = tilseg(
+        "run",
+        sample_data / "scene.tif",
+        "--model",
+        "four.safetensors",
+        "--tile",
+        "256",
+        "-o",
+        "scene.tilseg",
+        cwd=desk,
+    )
+    assert done.returncode == 0, done.stderr
+    with (
+        rasterio.open(sample_data / "scene.tif") as image,
+        rasterio.open(desk / "scene.tilseg" / "mask.tif") as mask,
+    ):
+        assert (mask.shape, mask.crs, mask.transform) == (image.shape, image.crs, image.transform)
+        assert mask.nodata == 255
+        np.testing.assert_array_equal(mask.read(1) == 255, image.dataset_mask() == 0)
+
+
+def _bad_inputs(desk: Path) -> dict[str, tuple[tuple[str, ...], int, str]]:
+    (desk / "empty.tif").touch()
+    (desk / "text.tif").write_text("hello, I am not an image\n")
+    (desk / "folder.tif").mkdir(exist_ok=True)
+    content = (desk / "image.tif").read_bytes()
+    (desk / "truncated.tif").write_bytes(content[: len(content) // 2])
+    (desk / "junk.safetensors").write_bytes(os.urandom(300))
+    good = ("image.tif", "--model", "tiny.safetensors")
+    return {
+        "missing": (("nowhere.tif",), 4, "E-INPUT-MISSING"),
+        "directory": (("folder.tif",), 4, "E-INPUT-DIRECTORY"),
+        "empty": (("empty.tif",), 4, "E-INPUT-EMPTY"),
+        "text": (("text.tif",), 4, "E-INPUT-FORMAT"),
+        "truncated": (("truncated.tif",), 4, "E-INPUT-TRUNCATED"),
+        "tile": ((*good, "--tile", "390"), 2, "E-TILE-STEP"),
+        "negative tile": ((*good, "--tile", "-4"), 2, "E-TILE-SIZE"),
+        "unknown model": (("image.tif", "--model", "nucleii"), 6, "E-MODEL-MISSING"),
+        "junk model": (("image.tif", "--model", "junk.safetensors"), 6, "E-MODEL-FORMAT"),
+        "bands": (("image.tif", "--model", "four.safetensors"), 4, "E-INPUT-BANDS"),
+        "no such band": ((*good, "--bands", "1,2,9"), 4, "E-INPUT-BAND"),
+        "band list": ((*good, "--bands", "red"), 2, "E-BAND-LIST"),
+        "level": ((*good, "--level", "7"), 2, "E-LEVEL"),
+        "cuda": ((*good, "--device", "cuda:77"), 8, "E-NO-CUDA"),
+        "memory": ((*good, "--memory", "10MB"), 8, "E-MEMORY"),
+        "memory words": ((*good, "--memory", "lots"), 2, "E-MEMORY-SIZE"),
+        "option": ((*good, "--tiles", "64"), 2, "E-USAGE"),
+        "outputs": ((*good, "--outputs", "png"), 2, "E-OPTION"),
+        "foreign output": ((*good, "-o", "folder.tif"), 10, "E-EXISTS-FOREIGN"),
+        "no such folder": ((*good, "-o", "no/where/x.tilseg"), 7, "E-OUTPUT-PARENT"),
+        "output is input": ((*good, "-o", "image.tif"), 7, "E-OUTPUT-INPUT"),
+        "scheduler": ((*good, "--scheduler", "nowhere.json"), 8, "E-SCHEDULER"),
+    }
+
+
+def test_bad_input_gets_one_line_the_right_code_and_leaves_nothing(desk, undisturbed):
+    cases = _bad_inputs(desk)
+    folder = desk / "bad"
+    shutil.rmtree(folder, ignore_errors=True)
+    before = {path.name for path in desk.iterdir()}
+    for name, (arguments, code, id) in cases.items():
+        found = tilseg("run", *arguments, cwd=desk)
+        assert (found.returncode, found.stderr.split("]")[0]) == (code, f"error[{id}"), (
+            name,
+            found.stderr,
+        )
+        assert found.stderr.count("\n") == 1, name
+        assert found.stdout == "", name
+        assert {path.name for path in desk.iterdir()} == before, name
+
+
+def test_config_file_sets_options_and_refuses_unknown_ones(desk, undisturbed):
+    config = desk / "job.toml"
+    config.write_text(
+        'model = "tiny.safetensors"\ntile = 64\nthreads = 1\noutput = "whole.tilseg"\n'
+    )
+    done = tilseg("run", "image.tif", "--config", "job.toml", cwd=desk)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in done.stdout
+    for text, words in [
+        ("modle = 'x'", "did you mean 'model'"),
+        ("tile =", "is not TOML"),
+        ("[tile]\nx=1", "must be a value"),
+    ]:
+        config.write_text(text)
+        refused = tilseg("run", "image.tif", "--config", "job.toml", cwd=desk)
+        assert refused.returncode == 2
+        assert words in refused.stderr
+
+
+def test_plan_says_what_run_would_do(desk):
+    facts = json.loads(
+        tilseg(
+            "plan",
+            "image.tif",
+            "--model",
+            "tiny.safetensors",
+            *OPTIONS,
+            "--json",
+            cwd=desk,
+            check=True,
+        ).stdout
+    )
+    assert facts["tile"] == [64, 64]
+    assert facts["tiles"] == 11 * 9
+    refused = tilseg("plan", "image.tif", "--model", "tiny.safetensors", "--tile", "65", cwd=desk)
+    assert refused.returncode == 2
+    assert "use 64 or 68" in refused.stderr
+
+
+def test_info_says_what_a_file_holds(desk, sample_data):
+    facts = json.loads(
+        tilseg("info", sample_data / "scene.tif", "--json", cwd=desk, check=True).stdout
+    )
+    with rasterio.open(sample_data / "scene.tif") as image:
+        assert (facts["height"], facts["width"]) == image.shape
+        assert facts["bands"] == image.count
+        assert facts["nodata"] == image.nodata
+        assert facts["transform"] == list(image.transform)[:6]
+
+
+def test_verify_names_what_was_changed(desk, undisturbed):
+    shutil.copytree(undisturbed, desk / "rotten.tilseg")
+    assert tilseg("verify", "rotten.tilseg", cwd=desk).returncode == 0
+    shard = next((desk / "rotten.tilseg" / "mask.zarr" / "0" / "c").rglob("1"))
+    target = shard if shard.is_file() else next(path for path in shard.rglob("*") if path.is_file())
+    content = bytearray(target.read_bytes())
+    content[len(content) // 2] ^= 1
+    target.write_bytes(content)
+    (desk / "rotten.tilseg" / "summary.json").unlink()
+    found = tilseg("verify", "rotten.tilseg", cwd=desk)
+    assert found.returncode == 12
+    assert "summary.json is missing" in found.stdout
+    assert f"{target.relative_to(desk / 'rotten.tilseg')} is damaged (block " in found.stdout

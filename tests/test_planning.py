@@ -1,0 +1,160 @@
+"""Tiles and blocks chosen from a memory budget."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tilseg
+from tilseg.card import Card, ClassInfo, Normalization
+from tilseg.errors import InputError, ResourceError, UsageError
+from tilseg.georef import Georef
+from tilseg.planning import available_memory, format_bytes, make_plan, needed_memory, parse_memory
+from tilseg.receptive_field import ReceptiveField
+from tilseg.source import Level
+from tilseg.window import Size
+
+FIELD = ReceptiveField(92, 16, 12)
+
+
+class _Image:
+    """The facts of an image of any size; its pixels are zeros."""
+
+    uri = "image"
+    dtype = np.dtype(np.uint8)
+    nodata = None
+    georef = Georef()
+
+    def __init__(self, shape, bands=3, levels=1):
+        self.shape, self.bands = shape, bands
+        self.levels = tuple(
+            Level(Size(-(-shape.rows // 2**k), -(-shape.cols // 2**k)), 2.0**k, 2.0**k)
+            for k in range(levels)
+        )
+
+    def read(self, window, level=0, bands=None):
+        return np.zeros((*window.size, len(bands)), self.dtype)
+
+    def mask(self, window, level=0):
+        return None
+
+
+class _Network:
+    """The facts of a model that takes 500 bytes a pixel."""
+
+    uri, sha256, device = "model", "0" * 64, "cpu"
+    field = FIELD
+    card = Card(
+        name="m",
+        architecture="unet",
+        parameters={},
+        bands=3,
+        head="softmax",
+        normalization=Normalization(kind="constants", mean=(0, 0, 0), std=(1, 1, 1)),
+        halo=92,
+        stride=16,
+        offset=12,
+        classes=(ClassInfo(name="a", color="#000000"), ClassInfo(name="b", color="#ffffff")),
+    )
+
+    def working_bytes(self, size):
+        return 500 * size.area
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("4GB", 4e9),
+        ("800MB", 8e8),
+        ("2GiB", 2**31),
+        ("1.5g", 1.5e9),
+        ("123", 123),
+        ("64 KiB", 65536),
+    ],
+)
+def test_memory_sizes(text, count):
+    assert parse_memory(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-4GB", "4XB", "4 4GB", "0", "iB", "4iB"])
+def test_other_words_are_not_sizes(text):
+    with pytest.raises(UsageError) as caught:
+        parse_memory(text)
+    assert caught.value.id == "E-MEMORY-SIZE"
+
+
+def test_bytes_are_shown_in_decimal_units():
+    assert [format_bytes(n) for n in (0, 999, 1500, 123_456_789, 4e9)] == [
+        "0 B",
+        "999 B",
+        "1.5 kB",
+        "123 MB",
+        "4.0 GB",
+    ]
+
+
+shapes = st.builds(Size, st.integers(1, 200_000), st.integers(1, 200_000))
+
+
+@given(shape=shapes, budget=st.integers(500, 8000).filter(lambda mb: mb < 730 or mb >= 1000))
+@settings(max_examples=100)
+def test_what_is_chosen_fits_the_budget_and_is_legal(shape, budget):
+    enough = budget >= 1000
+    with contextlib.nullcontext() if enough else pytest.raises(ResourceError):
+        plan = make_plan(_Image(shape), _Network(), memory=budget * 10**6)
+    if not enough:
+        return
+    grid = plan.grid
+    assert needed_memory(grid, _Image(shape), _Network(), 3) <= budget * 10**6
+    assert grid.shape == shape
+    for step, side in zip(grid.tile, shape, strict=True):
+        assert step % FIELD.stride == 0
+        assert step <= FIELD.step_covering(side)
+        assert FIELD.input_for(step) <= 1100
+    assert max(grid.block) < 2048 + 1024
+
+
+@given(shape=st.builds(Size, st.integers(1, 900), st.integers(1, 900)))
+def test_a_small_image_is_one_tile_of_the_smallest_legal_size(shape):
+    plan = make_plan(_Image(shape), _Network(), tile=912)
+    assert plan.grid.tile == tuple(FIELD.step_covering(side) for side in shape)
+    assert plan.grid.tile_counts == (1, 1)
+
+
+def test_no_other_tile_computes_less():
+    shape = Size(5003, 1747)
+    chosen = make_plan(_Image(shape), _Network(), memory="20GB").grid
+    for tile in range(16, 928, 16):
+        other = make_plan(_Image(shape), _Network(), tile=tile, memory="20GB").grid
+        assert chosen.redundancy <= other.redundancy
+
+
+def test_a_tile_that_cannot_fit_is_refused_with_both_numbers():
+    with pytest.raises(ResourceError, match=r"needs .* the budget is 750 MB"):
+        make_plan(_Image(Size(5000, 5000)), _Network(), tile=1024, memory="750MB")
+
+
+def test_bands_and_levels_are_checked():
+    with pytest.raises(InputError, match="has 4 bands, the model wants 3"):
+        make_plan(_Image(Size(50, 50), bands=4), _Network())
+    assert make_plan(_Image(Size(50, 50), bands=4), _Network(), bands=(4, 2, 2)).bands == (3, 1, 1)
+    with pytest.raises(UsageError, match=r"0 \(50 x 51\), 1 \(25 x 26\)"):
+        make_plan(_Image(Size(51, 50), levels=2), _Network(), level=2)
+    assert make_plan(_Image(Size(51, 50), levels=2), _Network(), level=1).grid.shape == (26, 25)
+
+
+def test_the_budget_is_below_what_the_machine_has():
+    assert 0 < available_memory() < 2**50
+
+
+def test_slurm_and_ram_bound_the_budget(monkeypatch):
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "100")
+    assert available_memory() == 100 * 2**20 * 8 // 10
+
+
+def test_public_plan_is_this_plan():
+    assert tilseg.make_plan is make_plan

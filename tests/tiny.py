@@ -1,0 +1,94 @@
+"""Small models and images for tests of everything that is not a model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tilseg.card import Card, ClassInfo, Normalization
+
+TILSEG = str(Path(sys.executable).parent / "tilseg")
+
+
+def save_tiny_model(
+    path: Path, *, bands: int = 3, classes: int = 2, seed: int = 0, **parameters: Any
+) -> Path:
+    """A random-weight valid U-Net whose classes all occur, saved at `path`."""
+    import torch
+
+    from tilseg.models.network import save_model
+    from tilseg.models.unet import build
+
+    torch.manual_seed(seed)
+    parameters = {"depth": 2, "width": 4, **parameters, "bands": bands, "classes": classes}
+    network = build(parameters)
+    field = network.field
+    card = Card(
+        name=path.stem,
+        architecture="unet",
+        parameters=parameters,
+        bands=bands,
+        normalization=Normalization(kind="image"),
+        head="softmax",
+        classes=tuple(
+            ClassInfo(name=f"class {k}", color=f"#{40 * k:02x}8040") for k in range(classes)
+        ),
+        halo=field.halo,
+        stride=field.stride,
+        offset=field.offset,
+        inexact=network.inexact,
+    )
+    _balance(network, bands)
+    save_model(network, card, path)
+    return path
+
+
+def _balance(network: Any, bands: int) -> None:
+    # Random weights make one class win everywhere; equal means make every class occur.
+    import torch
+
+    last = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)][-1]
+    network.eval()
+    with torch.inference_mode():
+        side = network.field.input_for(32)
+        scores = network(torch.randn(1, bands, side, side))
+        last.weight /= scores.std(dim=(0, 2, 3))[:, None, None, None]
+        scores = network(torch.randn(1, bands, side, side))
+        last.bias -= scores.mean(dim=(0, 2, 3))
+
+
+def noise(rows: int, cols: int, bands: int = 3, seed: int = 0, dtype: Any = np.uint8) -> np.ndarray:
+    """Smooth noise, so that masks have regions: (rows, cols, bands)."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (rows // 7 + 2, cols // 7 + 2, bands))
+    return np.repeat(np.repeat(coarse, 7, 0), 7, 1)[:rows, :cols].astype(dtype)
+
+
+def tilseg(*arguments: object, cwd: Path, check: bool = False, **kwargs: Any) -> Any:
+    """Run the command as a user types it; returns the finished process with text output."""
+    environment = {**os.environ, "COLUMNS": "100", **kwargs.pop("env", {})}
+    return subprocess.run(
+        [TILSEG, *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=check,
+        **kwargs,
+    )
+
+
+def tree(
+    root: Path, *, without: tuple[str, ...] = ("run.json", "summary.json")
+) -> dict[str, bytes]:
+    """Every file below `root` by relative path; those that hold times are left out."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.name not in without
+    }
