@@ -120,7 +120,7 @@ CATALOGUE: dict[str, str] = {
     "E-INPUT-FORMAT": "{path}: {reason}; expected {expected}",
     "E-INPUT-TRUNCATED": "{path}: {reason}; copy the file again",
     "E-INPUT-READ": "{path}: {reason}",
-    "E-INPUT-DTYPE": "{path}: pixels are {dtype}; supported are {allowed}",
+    "E-INPUT-DTYPE": "{path}: pixels are {dtype}; convert them to one of {allowed}",
     "E-INPUT-BANDS": "{path}: has {bands} bands, the model wants {wanted}; choose with --bands {example}",
     "E-INPUT-BAND": "{path}: there is no band {band}; it has bands 1 to {bands}",
     "E-INPUT-SHAPE": "array of shape {shape} is no image; give (rows, cols) or (rows, cols, bands)",
@@ -130,7 +130,7 @@ CATALOGUE: dict[str, str] = {
     "E-INPUT-PALETTE": "{path}: its numbers stand for colours of a palette; open its colours with "
     "palette=expand, or its class numbers with palette=index",
     "E-INPUT-SEGMENT": "{path}: one compressed {kind} decodes to {size}, more than {bound}; "
-    "write it again with tiles (gdal_translate -co TILED=YES, or vips tiffsave --tile)",
+    "write it again with small tiles (gdal_translate -co TILED=YES, or vips tiffsave --tile)",
     "E-INPUT-CHANGED": "{path}: changed since the run began ({fields}); run again on the file as it is now",
     "E-INPUT-NO-DATA": "{path}: has no valid pixel in its sample, only nodata; nothing to segment",
     # training data: exit 4
@@ -148,6 +148,12 @@ CATALOGUE: dict[str, str] = {
     "E-TRAIN-BANDS": "{path}: has {bands} bands, other training images have {wanted}; "
     "give them all the same bands",
     "E-TRAIN-STATE": "{path}: the state of an unfinished training is damaged; remove it and train again",
+    "E-MASK-DTYPE": "the mask's pixels are {dtype}; a mask of classes holds whole numbers: "
+    "round or convert it first",
+    "E-MASK-NEGATIVE": "the mask holds the class {value}; classes are 0 and above: "
+    "name that value with --nodata if it means nothing",
+    "E-REGION-IMAGE": "the image is {image} where the mask is {mask} (rows, cols); "
+    "measure with the image the mask was made from",
     # blocks: exit 5
     "E-BLOCKS-FAILED": "{failed} of {total} blocks failed ({tiles} tiles), nothing was published; "
     "first: {first}; run the same command again to retry, or add --on-bad-tile mask",
@@ -190,6 +196,7 @@ CATALOGUE: dict[str, str] = {
     # locked: exit 11
     "E-LOCKED": "{path}: another run owns it ({owner}); wait for it, or choose another -o",
     # damage: exit 12
+    "E-REGION-TABLE": "a block's table of regions is damaged ({reason}); compute that block again",
     "E-DAMAGE-BLOCK": "{path}: what is stored at {window} is damaged ({reason}); "
     "compute that block again",
     "E-VERIFY": "{path}: {count} files differ from the receipt, the first is {first}; "

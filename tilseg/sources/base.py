@@ -27,13 +27,13 @@ _DTYPES = {
 }
 
 
-def supported_dtype(dtype: np.dtype[Any], path: object) -> np.dtype[Any]:
-    """The dtype pixels of `dtype` are returned in: uint8, uint16, int16 or float32.
+def supported_dtype(dtype: np.dtype[Any] | str, path: object) -> np.dtype[Any]:
+    """The dtype in which pixels of `dtype` are returned: uint8, uint16, int16 or float32.
 
-    bool becomes uint8 (0 and 1), int8 int16 and float16 float32, all without loss.
+    A name may be one that numpy does not know (GDAL's complex_int16). bool becomes uint8 (0 and 1), int8 int16 and float16 float32, all without loss.
     Raises InputError E-INPUT-DTYPE for every other.
     """
-    known = _DTYPES.get(np.dtype(dtype).name)
+    known = _DTYPES.get(dtype if isinstance(dtype, str) else dtype.name)
     if known is None:
         raise InputError("E-INPUT-DTYPE", path=path, dtype=dtype, allowed=", ".join(_DTYPES))
     return np.dtype(known)
