@@ -115,7 +115,6 @@ class GeoTiffSource(FileSource):
     """One image of a TIFF, its overviews as levels."""
 
     def __init__(self, path: Path, choice: Choice, directory: Directory) -> None:
-        self._palette = palette_of(path, choice, directory)
         self._handles = _Handles(path, directory.index + 1)
         with _in_words(path), self._handles.use(0) as dataset:
             size = Size(*dataset.shape)
@@ -131,6 +130,11 @@ class GeoTiffSource(FileSource):
             overviews = len(dataset.overviews(data[0]))
             georef, notes = _georef(dataset)
             nodata = dataset.nodata
+            # GDAL may keep a palette without saying so in PhotometricInterpretation.
+            used = (
+                dataset.colorinterp[0] is ColorInterp.palette and tags.COLOR_MAP in directory.tags
+            )
+        self._palette = palette_of(path, choice, directory, used=used)
         self._hidden: float | None = None
         if self._palette is not None:
             names, dtype = self._palette.names, self._palette.dtype

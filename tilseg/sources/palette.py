@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 
 from tilseg.errors import InputError, UsageError
 from tilseg.source import Choice
-from tilseg.sources.tiff_header import COLOR_MAP, PHOTOMETRIC, Directory
-
-_PALETTE = 3
+from tilseg.sources.tiff_header import COLOR_MAP, Directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +28,15 @@ class Palette:
         return expanded
 
 
-def palette_of(path: Path, choice: Choice, directory: Directory) -> Palette | None:
+def palette_of(path: Path, choice: Choice, directory: Directory, *, used: bool) -> Palette | None:
     """The palette to expand; None for an image without one, or to be read as numbers.
+
+    used: whether the image's numbers stand for the colours of its palette.
 
     Raises InputError E-INPUT-PALETTE where the user has not said which, UsageError E-CHOICE
     for a choice of palette where there is none.
     """
-    if directory.number(PHOTOMETRIC, 1) != _PALETTE:
+    if not used:
         if choice.palette == "expand":
             raise UsageError("E-CHOICE", path=path, option="palette", value=choice.palette)
         return None

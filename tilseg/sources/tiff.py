@@ -32,7 +32,8 @@ from tilseg.sources.tiff_segments import SegmentReader
 from tilseg.sources.turned import Turn
 from tilseg.window import Size, Window
 
-_OLD_JPEG, _JPEGS, _YCBCR = 6, (6, 7, 33007, 34892), 6
+_PALETTE, _YCBCR = 3, 6
+_OLD_JPEG, _JPEGS = 6, (6, 7, 33007, 34892)
 
 
 def open_path(path: Path, choice: Choice) -> Source:
@@ -77,7 +78,8 @@ class TiffSource(FileSource):
             names = band_names(tif, series, len(self._levels[0].bands))
             dtype = supported_dtype(series.dtype, path)
             orientation = int(series.keyframe.tags.valueof(274) or 1)
-            display = tif.is_imagej or tif.is_ome
+            # A palette of ImageJ or OME is how to show the numbers, not what they stand for.
+            used = not (tif.is_imagej or tif.is_ome) and series.keyframe.photometric == _PALETTE
         self._segments = SegmentReader(path)
         self._turn = Turn(orientation)
         notes = []
@@ -85,8 +87,7 @@ class TiffSource(FileSource):
             # Smaller versions carry tags of their own, or none: only the full image is sure.
             self._levels = self._levels[:1]
             notes.append(f"turned as its orientation tag ({orientation}) says")
-        # A palette of ImageJ or OME is how to show the numbers, not what they stand for.
-        self._palette = None if display else palette_of(path, choice, directory)
+        self._palette = palette_of(path, choice, directory, used=used)
         if self._palette is not None:
             names, dtype = self._palette.names, self._palette.dtype
         georef, nodata = Georef(pixel_size=self._turn.pixel(size)), None
