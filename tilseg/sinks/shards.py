@@ -123,7 +123,7 @@ class BlockArray:
         Raises OutputError E-OUTPUT-WRITE where the disk does not take it (no stray file is
         left), ValueError for a window that is not a block or pixels that do not fit it.
         """
-        target = self.path / self._key(window)
+        target = self._target(window)
         lead = () if self.bands is None else (self.bands,)
         if pixels.shape != (*lead, *window.size) or pixels.dtype != self.dtype:
             raise ValueError(f"{pixels.dtype} {pixels.shape} does not fit the block at {window}")
@@ -141,12 +141,21 @@ class BlockArray:
         if not Window.whole(self.shape).contains(window):
             raise ValueError(f"{window} is not inside {self.shape}")
         try:
+            self._refuse_empty_files(window)
             pixels = np.asarray(self._array[(..., *window.slices)])
         except Exception as error:  # each codec has its own kinds; any means it can't be read
             raise DamageError(
                 "E-DAMAGE-BLOCK", path=self.path, window=window, reason=error
             ) from error
         return pixels
+
+    def _refuse_empty_files(self, window: Window) -> None:
+        # zarr reads a file of 0 bytes, which is what a power cut leaves, as never committed.
+        for row in range(window.row // self.block.rows, -(-window.row_stop // self.block.rows)):
+            for col in range(window.col // self.block.cols, -(-window.col_stop // self.block.cols)):
+                shard = self._shard(row, col)
+                if shard.is_file() and shard.stat().st_size == 0:
+                    raise OSError(f"{shard} has 0 bytes")
 
     def block_crc(self, window: Window) -> int:
         """What `commit` returned for the pixels now stored; raises as `read` does."""
@@ -156,13 +165,17 @@ class BlockArray:
         """The blocks in raster order, clipped to the image."""
         return windows_of(self.shape, self.block)
 
-    def _key(self, window: Window) -> str:
+    def _target(self, window: Window) -> Path:
+        """The shard file of a block; ValueError for a window that is not one."""
         row, col = window.row // self.block.rows, window.col // self.block.cols
         corner = Window(row * self.block.rows, col * self.block.cols, *self.block)
         if min(window.size) < 1 or window != corner.intersection(Window.whole(self.shape)):
             raise ValueError(f"{window} is not a block of {self.block} in {self.shape}")
+        return self._shard(row, col)
+
+    def _shard(self, row: int, col: int) -> Path:
         lead = () if self.bands is None else (0,)
-        return "/".join(map(str, ("c", *lead, row, col)))
+        return self.path.joinpath("c", *map(str, (*lead, row, col)))
 
     def _encode(self, pixels: NDArray[Any]) -> bytes:
         """The shard file of a block: what zarr would write, from an array of that one shard."""
