@@ -37,12 +37,13 @@ def test_levels_are_every_second_pixel(tmp_path, rows, cols, _block):
     labels = random_mask(rows, cols)
     with tifffile.TiffFile(write(tmp_path, labels)) as tiff:
         assert tiff.is_ome
-        (series,) = tiff.series
-        for k, level in enumerate(series.levels):
+        assert len(tiff.series) == 1
+        levels = tiff.series[0].levels
+        for k, level in enumerate(levels):
             assert level.axes == "YX"
             assert level.keyframe.tile == (512, 512)
             np.testing.assert_array_equal(level.asarray(), labels[:: 2**k, :: 2**k])
-        assert max(series.levels[-1].shape) <= 512
+        assert max(levels[-1].shape) <= 512
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

@@ -147,6 +147,20 @@ def test_eight_threads_each_block_twice(tmp_path):
     )
 
 
+def test_reader_sees_the_old_block_or_the_new_one(tmp_path):
+    old, new = (random_mask(256, 192, seed=seed) for seed in (1, 2))
+    window = Window(0, 0, 256, 192)
+    store = MaskStore.create(tmp_path / "mask.zarr", Size(256, 192), Size(256, 192))
+    store.commit(window, old)
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(lambda: [store.commit(window, m) for m in (new, old) * 40])
+        seen = set()
+        while not writer.done():
+            seen.add(store.block_crc(window))
+    assert seen <= {zlib.crc32(old.tobytes()), zlib.crc32(new.tobytes())}
+    assert len(writer.result()) == 80
+
+
 _COMMIT = """
 import sys
 from contracts.sink_contract import blocks, random_mask

@@ -14,6 +14,7 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
+import tilseg.gdal_env  # noqa: F401
 from tilseg.errors import OutputError
 from tilseg.sink import Mask, Progress, windows_of
 from tilseg.sinks.ngff import rgb
@@ -22,11 +23,8 @@ from tilseg.window import Size, Window
 
 _TILE = 512  # pixels, what the COG driver and most tile servers use
 _STEP = Size(4 * _TILE, 4 * _TILE)
-_GDAL = {
-    "GDAL_CACHEMAX": 64,  # MB; by default 5 % of the machine's memory
-    # Where GeoTIFF's keys can't say the CRS, the copy has to find it beside the original.
-    "GDAL_DISABLE_READDIR_ON_OPEN": "FALSE",
-}
+# Where GeoTIFF's keys can't say the CRS, the copy has to find it beside the original.
+_GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"}
 
 
 class GeoTiff:
