@@ -75,7 +75,7 @@ class TiffSource(FileSource):
             series = choose_series(path, tif.series, choice)
             self._levels = layouts(path, series, choice)
             size = pixel_size(tif, series)
-            names = band_names(tif, series, len(self._levels[0].bands))
+            names = band_names(tif, series, len(self._levels[0].bands), choice.channel)
             dtype = supported_dtype(series.dtype, path)
             orientation = int(series.keyframe.tags.valueof(274) or 1)
             # A palette of ImageJ or OME is how to show the numbers, not what they stand for.

@@ -48,19 +48,22 @@ def pixel_size(tif: Any, series: Any) -> PixelSize | None:
             str((tif.imagej_metadata or {}).get("unit", "")).replace("\\u00B5", "µ")
         )
         return _microns(*(pixel * scale for pixel in pixels)) if scale else None
-    scale = {_INCH: 25_400.0, _CENTIMETRE: 1e4}.get(int(tags.valueof(296) or _INCH), 0.0)
+    scale = {_INCH: 25_400.0, _CENTIMETRE: 1e4}.get(tags.valueof(296), 0.0)
     rows, cols = (pixel * scale for pixel in pixels)
     return _microns(rows, cols) if max(rows, cols) <= _COARSEST_TAG else None
 
 
-def band_names(tif: Any, series: Any, bands: int) -> tuple[str, ...]:
-    """Channel names of OME-XML, one a band; "" where there are none."""
-    if tif.is_ome:
-        pixels = _ome_pixels(tif, series)
-        found = [] if pixels is None else pixels.findall("{*}Channel")
-        if len(found) == bands:
-            return tuple(channel.get("Name", "") for channel in found)
-    return ("",) * bands
+def band_names(tif: Any, series: Any, bands: int, channel: int | None) -> tuple[str, ...]:
+    """Channel names of OME-XML, one a band; "" where there are none.
+
+    channel: the one that is read, None for all.
+    """
+    pixels = _ome_pixels(tif, series) if tif.is_ome else None
+    found = [] if pixels is None else pixels.findall("{*}Channel")
+    names = tuple(one.get("Name", "") for one in found)
+    if channel is not None:
+        names = names[channel : channel + 1]
+    return names if len(names) == bands else ("",) * bands
 
 
 def _ome_pixels(tif: Any, series: Any) -> ElementTree.Element | None:
