@@ -175,8 +175,8 @@ CATALOGUE: dict[str, str] = {
     "free some space and run the same command again",
     "E-MODEL-WRITE": "{path}: the model could not be written ({reason}); "
     "free some space, or choose another place with -o",
-    "E-OUTPUT-READBACK": "{path}: reads back differently from what was written; nothing was published, "
-    "check the disk and run the same command again",
+    "E-OUTPUT-READBACK": "{path}: reads back differently from what was written ({reason}); nothing "
+    "was published, check the disk and run the same command again",
     "E-OUTPUT-INPUT": "{path}: the output would touch the input {input}; choose another with -o",
     # resources: exit 8
     "E-NO-CUDA": "device {device!r} was asked for, but {reason}; use --device cpu",

@@ -90,27 +90,31 @@ class Finisher:
 
     def _check_blocks(self, store: MaskStore, records: Mapping[int, BlockRecord]) -> None:
         for index, record in records.items():
+            window = self.plan.grid.block_at(index).write
             try:
-                holds = store.block_crc(self.plan.grid.block_at(index).write) == record.crc
+                holds = store.block_crc(window) == record.crc
             except DamageError:
                 holds = False
             if not holds:
-                raise OutputError("E-OUTPUT-READBACK", path=store.path)
+                reason = f"other pixels at {window}"
+                raise OutputError("E-OUTPUT-READBACK", path=store.path, reason=reason)
 
     def _check_export(self, store: MaskStore, path: Path) -> None:
         """Every pixel of an exported file, read by its reader, against the committed mask."""
         try:
-            exported = open_source(path)
+            exported = open_source(path, palette="index")
         except InputError as error:
-            raise OutputError("E-OUTPUT-READBACK", path=path) from error
+            raise OutputError("E-OUTPUT-READBACK", path=path, reason=error.message) from error
         try:
             done = 0
             for window in windows_of(store.shape, _READ_BACK):
                 if not (exported.read(window)[..., 0] == store.read(window)).all():
-                    raise OutputError("E-OUTPUT-READBACK", path=path)
+                    raise OutputError(
+                        "E-OUTPUT-READBACK", path=path, reason=f"other pixels at {window}"
+                    )
                 done += window.size.area
                 self.report("check", done, store.shape.area)
         except InputError as error:
-            raise OutputError("E-OUTPUT-READBACK", path=path) from error
+            raise OutputError("E-OUTPUT-READBACK", path=path, reason=error.message) from error
         finally:
             exported.close()

@@ -18,6 +18,8 @@ import tifffile
 import zarr
 from tiny import TILSEG, noise, save_tiny_model, tilseg, tree
 
+from tilseg.cli.main import main
+
 SHAPE = (701, 523)
 OPTIONS = ("--tile", "64", "--threads", "1")
 
@@ -259,20 +261,29 @@ def _bad_inputs(desk: Path) -> dict[str, tuple[tuple[str, ...], int, str]]:
     }
 
 
-def test_bad_input_gets_one_line_the_right_code_and_leaves_nothing(desk, undisturbed):
+def test_bad_input_gets_one_line_the_right_code_and_leaves_nothing(
+    desk, undisturbed, monkeypatch, capsys
+):
+    # In this process, where twenty refusals cost what one costs as a command of its own.
+    monkeypatch.chdir(desk)
     cases = _bad_inputs(desk)
-    folder = desk / "bad"
-    shutil.rmtree(folder, ignore_errors=True)
     before = {path.name for path in desk.iterdir()}
     for name, (arguments, code, id) in cases.items():
-        found = tilseg("run", *arguments, cwd=desk)
-        assert (found.returncode, found.stderr.split("]")[0]) == (code, f"error[{id}"), (
-            name,
-            found.stderr,
-        )
-        assert found.stderr.count("\n") == 1, name
-        assert found.stdout == "", name
+        with pytest.raises(SystemExit) as ended:
+            main(["run", *arguments])
+        printed = capsys.readouterr()
+        assert (ended.value.code, printed.err.split("]")[0]) == (code, f"error[{id}"), name
+        assert printed.err.count("\n") == 1, name
+        assert printed.out == "", name
         assert {path.name for path in desk.iterdir()} == before, name
+
+
+def test_a_refusal_of_the_command_itself(desk):
+    refused = tilseg("run", "image.tif", "--model", "tiny.safetensors", "--tile", "390", cwd=desk)
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "error[E-TILE-STEP]: tile 390 is not a multiple of the model's stride 4; use 388 or 392\n"
+    )
 
 
 def test_config_file_sets_options_and_refuses_unknown_ones(desk, undisturbed):

@@ -8,16 +8,19 @@ from typing import Any
 
 import click
 
+from tilseg.cli.options import image_options
+
 
 @click.command(name="info")
 @click.argument("image")
+@image_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def command(image: str, as_json: bool) -> None:
+def command(image: str, as_json: bool, **chosen: Any) -> None:
     """Show what IMAGE holds: size, bands, pixel size, levels, and which reader decodes it."""
     from tilseg.cli.terminal import print_facts
     from tilseg.source import Source, open_source
 
-    source: Source = open_source(image)
+    source: Source = open_source(image, **chosen)
     try:
         facts = _facts(source)
     finally:

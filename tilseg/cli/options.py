@@ -91,6 +91,24 @@ def load_config(ctx: click.Context, param: click.Parameter, value: Path | None) 
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
 
+def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that choose one image of a file that holds several."""
+    options = [
+        click.option("--series", type=click.IntRange(0), help="Image of a file with several."),
+        click.option("--channel", type=click.IntRange(0), help="One channel instead of all."),
+        click.option("--z", type=click.IntRange(0), help="Plane of a stack, or page of a TIFF."),
+        click.option("--t", type=click.IntRange(0), help="Time point of a series."),
+        click.option(
+            "--palette",
+            type=click.Choice(["index", "expand"]),
+            help="Numbers of a palette image, or its colours.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that decide a plan, for `run` and `plan`."""
     options = [
@@ -147,4 +165,4 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ]
     for option in reversed(options):
         command = option(command)
-    return command
+    return image_options(command)

@@ -23,7 +23,8 @@ def planned(
     **choices: Any,
 ) -> Iterator[tuple[Source, Model, Plan]]:
     """The image, the model and the plan that the options ask for."""
-    source = open_source(image)
+    chosen = {name: choices.pop(name) for name in ("series", "channel", "z", "t", "palette")}
+    source = open_source(image, **chosen)
     try:
         network = load_model(model, device=device, precision=precision, threads=threads)
         yield (

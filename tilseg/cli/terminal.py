@@ -76,7 +76,9 @@ class ProgressDisplay:
         """Show one step; phases appear as they begin."""
         phase, done, total = progress.phase, progress.done, progress.total
         if self._bar is None:
-            self._lines.setdefault(phase, _Lines(_PHASES[phase], done)).update(done, total)
+            if phase not in self._lines:
+                self._lines[phase] = _Lines(_PHASES[phase], done)
+            self._lines[phase].update(done, total)
         elif phase not in self._tasks:
             self._tasks[phase] = self._bar.add_task(_PHASES[phase], completed=done, total=total)
         else:
@@ -90,8 +92,6 @@ class _Lines:
         self._name = name
         self._already = already
         self._began = self._shown = time.monotonic()
-        if already:
-            print(f"{name}: continuing", file=sys.stderr, flush=True)
 
     def update(self, done: int, total: int) -> None:
         now = time.monotonic()

@@ -114,7 +114,7 @@ def run(
     space = Workspace(Path(output).absolute())
     source = open_source(plan.source)
     try:
-        _check_apart(space.final, plan.source)
+        _check_apart(space.final, source.identity().get("path"))
         space.check_parent()
         with space.locked():
             return _Run(space, plan, source, options, progress, stop).carry_out()
@@ -122,9 +122,9 @@ def run(
         source.close()
 
 
-def _check_apart(final: Path, image: str) -> None:
-    """The output must not be the input, lie in it or hold it."""
-    if not os.path.exists(image):
+def _check_apart(final: Path, image: str | None) -> None:
+    """The output must not be the input file, lie in it or hold it."""
+    if image is None:
         return
     real, target = Path(image).resolve(), final.resolve()
     if real == target or real.is_relative_to(target) or target.is_relative_to(real):
@@ -167,6 +167,9 @@ class _Run:
             self._predict(journal)
         finally:
             journal.close()
+            if not journal.records:
+                # Ended before its first block: there is nothing to continue.
+                self.space.discard()
         return self._publish(journal.records, skipped, time.perf_counter() - began)
 
     def _prints(self, plan: Plan) -> dict[str, Any]:
