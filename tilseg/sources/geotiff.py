@@ -241,7 +241,7 @@ def _in_words(path: Path, window: Window | None = None) -> Iterator[None]:
     """rasterio's and GDAL's errors as an InputError that says where and why."""
     try:
         yield
-    except (RasterioError, CPLE_BaseError) as error:
+    except (RasterioError, CPLE_BaseError, UnicodeDecodeError) as error:
         if "missing codec" in str(error):
             raise _MissingCodec from None
         # "Read failed. See previous exception for details." is for programmers.

@@ -40,6 +40,7 @@ _TYPES = {
     1: "u1", 2: "S1", 3: "u2", 4: "u4", 5: "u4,u4", 6: "i1", 7: "V1", 8: "i2", 9: "i4",
     10: "i4,i4", 11: "f4", 12: "f8", 13: "u4", 16: "u8", 17: "i8", 18: "u8",
 }  # fmt: skip
+_WHOLE = {1, 3, 4, 6, 8, 9, 13, 16, 17, 18}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,9 @@ class Directory:
     tags: dict[int, Tag]
 
     def numbers(self, tag: int) -> NDArray[Any] | None:
-        """Values of a numeric tag, (n,); None where it is missing."""
+        """Values of a tag of whole numbers, (n,); None where it is missing or something else."""
         found = self.tags.get(tag)
-        if found is None or found.type in (2, 7) or not found.raw:
+        if found is None or found.type not in _WHOLE or not found.raw:
             return None
         return np.frombuffer(found.raw, np.dtype(_TYPES[found.type]).newbyteorder(self.order))
 
