@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import torch
@@ -141,22 +141,22 @@ def run(
     what is worth keeping; called at even shares of the training and at its end.
     """
     checked = _checks_due(trainer)
-    began = time.monotonic() - trainer.seconds
+    began = monotonic() - trainer.seconds
     learnt, learning = 0, 0.0
     with contextlib.closing(_ahead(make_batch, trainer.step)) as batches:
         while trainer.done < 1:
             if stop():
                 return False
-            asked = time.monotonic()
+            asked = monotonic()
             pixels, labels = next(batches)
             trainer.learn(pixels, labels)
-            learnt, learning = learnt + labels.numel(), learning + time.monotonic() - asked
-            trainer.seconds = time.monotonic() - began
+            learnt, learning = learnt + labels.numel(), learning + monotonic() - asked
+            trainer.seconds = monotonic() - began
             scores = None
             if _checks_due(trainer) > checked:
                 checked = _checks_due(trainer)
                 scores = check()
-                trainer.seconds = time.monotonic() - began
+                trainer.seconds = monotonic() - began
             report(_progress(trainer, learnt / learning / 1e6, scores))
     return True
 

@@ -60,12 +60,15 @@ class PatchReader:
     def draw(
         self, samples: tuple[Sample, ...], rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """A random patch: any image, any pixel of it as the centre, one of 8 symmetries.
+        """A random patch: any group, any image of it, any pixel as the centre, one of 8 symmetries.
 
-        Images count alike whatever their size: they differ among themselves more than the
-        parts of one do. Patches may overhang, mirrored, so pixels at an edge count as others.
+        Groups count alike, and images of a group alike whatever their size: they differ among
+        themselves more than the parts of one do. Patches overhang, mirrored, so that the pixels
+        at an edge are drawn too, half as often as others.
         """
-        sample = samples[rng.integers(len(samples))]
+        group = rng.choice(sorted({sample.group for sample in samples}))
+        members = [sample for sample in samples if sample.group == group]
+        sample = members[rng.integers(len(members))]
         centre = Size(int(rng.integers(sample.shape.rows)), int(rng.integers(sample.shape.cols)))
         pixels, labels = self.read(sample, centre, draw_zoom(self.augmentation, rng))
         symmetry = int(rng.integers(8))

@@ -1,0 +1,179 @@
+"""`tilseg train` as people call it: from folders of pictures to a model that predicts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from training_shapes import shapes
+
+from tilseg.card import read_card
+from tilseg.cli.main import main
+from tilseg.model import load_model
+from tilseg.training.checkpoint import state_path
+from tilseg.training.settings import Settings
+from tilseg.training.train import train
+
+PROGRAM = [sys.executable, "-c", "from tilseg.cli.main import main; main()", "train"]
+SMALL = ["--depth=1", "--width=4", "--batch=2", "--patch=20", "--classes=background,ellipse"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Six pictures in two subfolders, with masks."""
+    root = tmp_path_factory.mktemp("shapes")
+    for number in range(6):
+        image, labels = shapes(61, 83, number)
+        labels[image > 200] = 0
+        for folder, array in (("images", image), ("masks", labels)):
+            path = root / folder / f"set{number % 2}" / f"p{number}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(path, array)
+    return str(root / "images"), str(root / "masks")
+
+
+def _start(*arguments):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [*PROGRAM, *arguments], stdout=pipe, stderr=pipe, text=True, env=environment
+    )
+
+
+def _refused(capsys, *arguments):
+    """Exit code and the one line of a command that refuses."""
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *map(str, arguments)])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    return ended.value.code, captured.err
+
+
+def test_from_pictures_to_a_model_that_predicts(folders, tmp_path, capsys):
+    model = tmp_path / "shapes.safetensors"
+    process = _start(
+        *folders, "-o", str(model), *SMALL, "--steps=20", "--json", "--licence=CC0-1.0"
+    )
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "validation Dice" in err
+    metrics = json.loads(out)
+    assert set(metrics["groups"]) == {"set0", "set1"}
+    card = read_card(model)
+    assert card.metrics == metrics
+    assert [info.name for info in card.classes] == ["background", "ellipse"]
+    assert card.background == 0
+    assert card.licence == "CC0-1.0"
+    used = card.training["images"]
+    assert sorted(used["training"] + used["validation"]) == [
+        f"set{number % 2}/p{number}" for number in (0, 2, 4, 1, 3, 5)
+    ]
+    assert len(used["validation"]) == 2
+    assert card.training["seed"] == 0
+    assert {"tilseg", "torch", "python"} <= set(card.training["versions"])
+    assert not state_path(model).exists()
+    loaded = load_model(model, device="cpu")
+    side = loaded.field.input_for(20)
+    pixels = np.zeros((1, side, side, 1), np.uint8)
+    statistics = _statistics(loaded)
+    assert loaded.predict(pixels, statistics).labels.shape[1] >= 20
+    code, line = _refused(capsys, *folders, "-o", model, *SMALL, "--steps=20")
+    assert code == 10
+    assert "E-TRAIN-EXISTS" in line
+
+
+def _statistics(model):
+    from tilseg.source import open_source
+    from tilseg.statistics import band_statistics
+
+    source = open_source(shapes(61, 83, 0)[0])
+    return band_statistics(source, model.card.normalization, bands=(0,))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_an_interrupted_training_dies_by_the_signal_and_continues(folders, tmp_path):
+    model = tmp_path / "a.safetensors"
+    arguments = (*folders, "-o", str(model), *SMALL, "--steps=400")
+    process = _start(*arguments)
+    assert process.stderr.readline().startswith("training: 0 %")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGINT
+    assert "the same command continues" in err
+    assert state_path(model).exists()
+
+    process = _start(*arguments)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole = train(
+            *folders,
+            tmp_path / "b.safetensors",
+            classes=("background", "ellipse"),
+            network={"depth": 1, "width": 4, "norm": "batch"},
+            settings=Settings(steps=400, batch=2, patch=20),
+        )
+    finally:
+        torch.set_num_threads(threads)
+    assert whole.finished
+    one, other = (load_model(path, device="cpu").network for path in (model, whole.path))
+    for value, again in zip(one.parameters(), other.parameters(), strict=True):
+        assert value.equal(again)
+    assert read_card(model).metrics == whole.metrics
+
+
+def test_another_recipe_does_not_continue_a_training(folders, tmp_path, capsys):
+    model = tmp_path / "c.safetensors"
+    stopped = train(
+        *folders,
+        model,
+        network={"depth": 1, "width": 4, "norm": "batch"},
+        settings=Settings(steps=50, batch=2, patch=20),
+        stop=lambda: True,
+    )
+    assert not stopped.finished
+    assert stopped.metrics == {}
+    assert not model.exists()
+    code, line = _refused(capsys, *folders, "-o", model, *SMALL, "--steps=50", "--seed=1")
+    assert code == 10
+    assert "E-TRAIN-PARTIAL" in line
+    assert "training" in line
+    state_path(model).write_bytes(b"PK nonsense")
+    code, line = _refused(capsys, *folders, "-o", model, *SMALL, "--steps=50")
+    assert code == 4
+    assert "E-TRAIN-STATE" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "id"),
+    [
+        (["--classes=one"], 2, "E-OPTION"),
+        (["--classes=a,b,a"], 2, "E-OPTION"),
+        (["--classes=a,b,c", "--head=sigmoid"], 2, "E-OPTION"),
+        (["--steps=0"], 2, "E-USAGE"),
+        (["--depth=9"], 2, "E-USAGE"),
+        (["--validation-fraction=1"], 2, "E-USAGE"),
+        (["--device=gpu"], 2, "E-OPTION"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(folders, tmp_path, capsys, options, code, id):
+    arguments = [*folders, "-o", tmp_path / "d.safetensors", *options]
+    found, line = _refused(capsys, *arguments)
+    assert found == code
+    assert line.startswith(f"error[{id}]")
+
+
+def test_where_nothing_can_be_written_no_image_is_opened(folders, tmp_path, capsys):
+    code, line = _refused(capsys, "nowhere", folders[1], "-o", tmp_path / "x" / "m.safetensors")
+    assert code == 7
+    assert "E-OUTPUT-PARENT" in line

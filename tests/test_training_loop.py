@@ -1,0 +1,213 @@
+"""The loop learns the ellipse task, repeats itself, continues where it stopped, refuses NaN."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from training_shapes import sample_of, shapes
+
+from tilseg.card import Card, ClassInfo, Normalization
+from tilseg.errors import ModelError
+from tilseg.models.network import TorchModel
+from tilseg.models.unet import build
+from tilseg.training.loop import Trainer, run
+from tilseg.training.patches import PatchReader
+from tilseg.training.samples import IGNORE
+from tilseg.training.scores import Scores, validate
+from tilseg.training.settings import Settings
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@functools.cache
+def _shapes(first, count):
+    return tuple(sample_of(*shapes(157, 211, first + number)) for number in range(count))
+
+
+def _network(**parameters):
+    torch.manual_seed(0)
+    classes = parameters.setdefault("classes", 2)
+    network = build({"bands": 1, "norm": "batch", **parameters})
+    field = network.field
+    card = Card(
+        name="test",
+        architecture="unet",
+        parameters={"bands": 1, **parameters},
+        bands=1,
+        normalization=Normalization(kind="image"),
+        head="sigmoid" if classes == 1 else "softmax",
+        classes=(
+            ClassInfo(name="background", color="#000000"),
+            ClassInfo(name="ellipse", color="#e69f00"),
+        ),
+        halo=field.halo,
+        stride=field.stride,
+        offset=field.offset,
+    )
+    return network, card
+
+
+def _learn(
+    network, card, settings, training, validation, *, stop=lambda trainer: False, state=None
+):
+    trainer = Trainer(network, settings, CPU)
+    if state is not None:
+        trainer.restore(state)
+    reader = PatchReader(network.field, settings.patch, settings.augmentation)
+    told = []
+    finished = run(
+        trainer,
+        lambda step: reader.batch(training, settings.batch, settings.seed, step),
+        lambda: validate(TorchModel(trainer.average, card), validation),
+        report=told.append,
+        stop=lambda: stop(trainer),
+    )
+    return trainer, told, finished
+
+
+@pytest.mark.parametrize(
+    ("parameters", "at_least"),
+    [({"skips": True}, 0.9), ({"skips": False}, 0.75), ({"classes": 1}, 0.85)],
+    ids=["skips", "no skips", "sigmoid"],
+)
+def test_the_ellipse_task_is_learnt_in_seconds(parameters, at_least):
+    training, validation = _shapes(0, 8), _shapes(100, 2)
+    pixels = np.concatenate([shapes(157, 211, seed)[0].ravel() for seed in (100, 101)])
+    truth = np.concatenate([shapes(157, 211, seed)[1].ravel() for seed in (100, 101)]) == 1
+    by_threshold = max(_dice(pixels > level, truth) for level in range(0, 250, 5))
+    settings = Settings(steps=160, patch=64, learning_rate=8e-3, averaging=0.97)
+    network, card = _network(depth=3, width=8, **parameters)
+    _, told, finished = _learn(network, card, settings, training, validation)
+    assert finished
+    dice = told[-1].scores.dice
+    assert by_threshold < 0.65
+    assert dice > at_least, f"a threshold reaches {by_threshold:.2f}"
+
+
+def _dice(found, truth):
+    return 2 * (found & truth).sum() / (found.sum() + truth.sum())
+
+
+def _tiny(steps=12, **options):
+    settings = Settings(steps=steps, batch=2, patch=20, learning_rate=5e-3, **options)
+    return (*_network(depth=1, width=4), settings, _shapes(0, 2), _shapes(100, 1))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not():
+    weights = []
+    for seed in (3, 3, 4):
+        trainer, *_ = _learn(*_tiny(seed=seed))
+        weights.append(torch.cat([value.ravel() for value in trainer.average.parameters()]))
+    assert weights[0].equal(weights[1])
+    assert not weights[0].equal(weights[2])
+
+
+def test_a_stopped_training_continues_to_the_same_weights():
+    whole, told, _ = _learn(*_tiny())
+    half, before, finished = _learn(*_tiny(), stop=lambda trainer: trainer.step == 5)
+    assert not finished
+    assert half.step == 5
+    rest, after, finished = _learn(*_tiny(), state=half.state())
+    assert finished
+    for one, other in zip(whole.average.parameters(), rest.average.parameters(), strict=True):
+        assert one.equal(other)
+    assert [step.step for step in (*before, *after)] == [step.step for step in told]
+    assert after[-1].scores.dice == told[-1].scores.dice
+    assert after[-1].loss == pytest.approx(told[-1].loss)
+
+
+def test_progress_goes_from_nothing_to_all_and_validates_at_the_end():
+    _, told, _ = _learn(*_tiny(steps=30))
+    assert [step.step for step in told] == list(range(1, 31))
+    assert told[-1].done == 1
+    assert told[-1].left == 0
+    assert told[-1].scores is not None
+    assert sum(step.scores is not None for step in told) == 20
+    assert all(step.rate > 0 for step in told)
+
+
+def test_minutes_bound_a_training_too(monkeypatch):
+    seconds = itertools.count()
+    monkeypatch.setattr("tilseg.training.loop.monotonic", lambda: float(next(seconds)))
+    _, told, finished = _learn(*_tiny(steps=10**6, minutes=0.5))
+    assert finished
+    assert told[-1].done == 1
+    assert 3 < told[-1].step < 30
+    assert told[3].left == pytest.approx(30 - told[3].done * 30)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_training():
+    network, card, settings, _, validation = _tiny()
+    image, labels = shapes(41, 53, 1)
+    sample = sample_of(image, labels)
+    broken = type(sample)(
+        sample.name,
+        sample.group,
+        sample.shape,
+        sample.statistics,
+        lambda window: sample.pixels(window) * np.float32(np.nan),
+        sample.labels,
+    )
+    with pytest.raises(ModelError, match="the loss is nan at step 1"):
+        _learn(network, card, settings, (broken,), validation)
+
+
+def test_an_image_smaller_than_a_patch_is_learnt_from():
+    network, card, settings, *_ = _tiny(steps=2)
+    image, labels = shapes(5, 3, 0)
+    labels[2] = 1
+    small = (sample_of(image, labels),)
+    _, told, finished = _learn(network, card, settings, small, small)
+    assert finished
+    assert sum(each.sum() for each in told[-1].scores.confusion) == 15
+
+
+def test_validation_is_the_network_on_the_whole_image(monkeypatch):
+    image, labels = shapes(131, 173, 5)
+    labels[:20] = IGNORE
+    network, card = _network(depth=2, width=4)
+    model, sample = TorchModel(network, card), sample_of(image, labels)
+    field = model.field
+    rows, cols = (field.input_for(side) for side in image.shape)
+    halo = field.halo
+    padded = np.pad(image, ((halo, rows - halo - 131), (halo, cols - halo - 173)), mode="reflect")
+    whole = model.predict(padded[None, ..., None], sample.statistics).labels[0, :131, :173]
+    monkeypatch.setattr("tilseg.training.scores._TILE", 24)
+    (found,) = validate(model, [sample]).confusion
+    for truth in (0, 1):
+        for predicted in (0, 1):
+            assert found[truth, predicted] == ((labels == truth) & (whole == predicted)).sum()
+    assert found.sum() == (131 - 20) * 173
+
+
+def test_scores_are_pooled_and_told_apart_by_group():
+    good, bad = np.array([[80, 0], [0, 20]]), np.array([[60, 10], [30, 0]])
+    empty = np.array([[100, 0], [0, 0]])
+    scores = Scores((good, bad, empty), ("a", "b", "b"), background=0)
+    assert scores.dice == pytest.approx(2 * 20 / (2 * 20 + 10 + 30))
+    assert scores.images_dice == pytest.approx((1 + 0) / 2)
+    summary = scores.summary(("background", "thing"))
+    assert summary["groups"]["a"]["dice"] == 1
+    assert summary["groups"]["b"] == {
+        "images": 2,
+        "dice": 0,
+        "dice_mean_of_images": 0,
+        "classes": {
+            "background": {"dice": round(320 / 360, 4), "iou": round(160 / 200, 4)},
+            "thing": {"dice": 0, "iou": 0},
+        },
+    }
+    assert "groups" not in Scores((good,), ("",), 0).summary(("background", "thing"))
+    assert Scores((good,), ("",), None).dice == 1
