@@ -32,7 +32,7 @@ Report = Callable[[Phase, int, int], None]
 class Finisher:
     """Makes the files of a result in the folder `result`, whose mask.zarr holds every block.
 
-    fingerprint: of the run, for the receipt. report: called with (phase, pixels done, pixels).
+    fingerprint: of the run, for the receipt. single: the result is one file. report: called with (phase, pixels done, pixels).
     Every method may be killed and called again, and ends in the same bytes.
     """
 
@@ -41,6 +41,7 @@ class Finisher:
     source: Source
     card: Card
     fingerprint: Mapping[str, Any]
+    single: bool
     report: Report
 
     def write_masks(self, records: Mapping[int, BlockRecord], outputs: tuple[str, ...]) -> None:
@@ -71,14 +72,16 @@ class Finisher:
     def write_texts(
         self, records: Mapping[int, BlockRecord], *, skipped: int, seconds: dict[str, float]
     ) -> dict[str, Any]:
-        """summary.json and, last of all, the receipt; returns the summary."""
+        """summary.json and, last of all, the receipt, which holds it too; returns the summary."""
         ordered = [records[index] for index in sorted(records)]
         summary = summarise(
             self.plan, self.source, self.card, ordered, skipped=skipped, seconds=seconds
         )
-        write_durably(self.result / "summary.json", json.dumps(summary, indent=1))
+        if not self.single:
+            write_durably(self.result / "summary.json", json.dumps(summary, indent=1))
         content = receipt(
             dict(self.fingerprint),
+            summary,
             plan_to_json(self.plan),
             reader=self.source.reader,
             card=self.card,

@@ -79,6 +79,7 @@ def summarise(
 
 def receipt(
     fingerprint: dict[str, Any],
+    summary: dict[str, Any],
     plan: dict[str, Any],
     *,
     reader: str,
@@ -102,6 +103,7 @@ def receipt(
         "machine": platform.machine(),
         "reader": reader,
         "model": card.model_dump(mode="json"),
+        "summary": summary,
         "fingerprint": fingerprint,
         "plan": plan,
         "blocks": [record.crc for record in records],

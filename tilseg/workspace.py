@@ -6,7 +6,11 @@ slide.tilseg/                    the result: complete and verified, or not there
     journal-0.jsonl              finished blocks
     result/                      becomes slide.tilseg by one rename
 .slide.tilseg.old/               an overwritten result, between two renames
+.slide.tilseg.trash/             a workspace that is being removed
 .slide.tilseg.lock               the driver that owns all of the above
+
+An output named slide.tif or slide.zarr is the mask alone; its receipt lies beside it, as
+slide.tif.json, and is published first.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ from typing import IO, Any
 from tilseg.errors import ExistsError, LockedError, OutputError
 
 RECEIPT = "run.json"
+# Suffix of an output that is one file -> the file of a result that it is.
+SINGLE = {".tif": "mask.tif", ".tiff": "mask.tif", ".zarr": "mask.zarr"}
 
 
 class Workspace:
@@ -37,7 +43,13 @@ class Workspace:
         self.result = self.partial / "result"
         self.plan = self.partial / "plan.json"
         self.journal = self.partial / "journal-0.jsonl"
+        # What is published under the final name, and the receipt as it is found afterwards.
+        single = SINGLE.get(final.suffix.lower())
+        self.single = single
+        self._ready = self.result / single if single else self.result
+        self._receipt = final.with_name(f"{final.name}.json") if single else final / RECEIPT
         self._old = final.parent / f".{final.name}.old"
+        self._trash = final.parent / f".{final.name}.trash"
         self._lock = final.parent / f".{final.name}.lock"
 
     def check_parent(self) -> None:
@@ -87,12 +99,16 @@ class Workspace:
 
     def repair(self) -> None:
         """Finish or undo a publication that was interrupted between its renames."""
+        _remove(self._trash)
+        if self.single and self._is_announced():
+            self._put_in_place()
         if self._old.exists():
             if self.final.exists():
-                shutil.rmtree(self._old)
+                _remove(self._old)
             else:
                 self._old.rename(self.final)
-        if self.final.exists() and self.partial.exists() and not self.result.exists():
+        written = self.partial.exists() if self.single is None else (self.result / RECEIPT).exists()
+        if self.final.exists() and written and not self._ready.exists():
             # Published, but killed before the emptied workspace was removed.
             self.discard()
 
@@ -104,7 +120,7 @@ class Workspace:
         if not os.path.lexists(self.final):
             return None
         try:
-            content = json.loads((self.final / RECEIPT).read_text())
+            content = json.loads(self._receipt.read_text())
         except (OSError, ValueError):
             content = None
         if not isinstance(content, dict) or "fingerprint" not in content:
@@ -130,19 +146,50 @@ class Workspace:
 
     def discard(self) -> None:
         """Remove the workspace, which only tilseg makes."""
+        _remove(self._trash)
         if self.partial.exists():
-            shutil.rmtree(self.partial)
+            # Renamed first: half of a workspace must never be taken for one.
+            self.partial.rename(self._trash)
+            _remove(self._trash)
 
     def publish(self) -> None:
-        """Put `result` in place of whatever has the final name, and remove the workspace."""
-        sync_tree(self.result)
+        """Put the result in place of whatever has the final name, and remove the workspace.
+
+        Raises OutputError E-OUTPUT-WRITE; a second call after it, or after a kill at any
+        point and `repair`, ends in the same.
+        """
+        try:
+            sync_tree(self.result)
+            if self.single:
+                write_durably(self._receipt, (self.result / RECEIPT).read_text())
+            self._put_in_place()
+            self.discard()
+        except OSError as error:
+            if isinstance(error, OutputError):
+                raise
+            raise OutputError("E-OUTPUT-WRITE", path=self.final, reason=error.strerror) from error
+
+    def _is_announced(self) -> bool:
+        """Whether the receipt of the finished result is in place, but not yet the result."""
+        try:
+            announced = self._receipt.read_text() == (self.result / RECEIPT).read_text()
+        except OSError:
+            return False
+        return announced and self._ready.exists()
+
+    def _put_in_place(self) -> None:
         if self.final.exists():
             self.final.rename(self._old)
-        self.result.rename(self.final)
+        self._ready.rename(self.final)
         sync_directory(self.final.parent)
-        if self._old.exists():
-            shutil.rmtree(self._old)
-        self.discard()
+        _remove(self._old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_durably(path: Path, text: str) -> None:

@@ -205,6 +205,20 @@ def test_labels_do_not_depend_on_workers(desk, undisturbed, options):
     assert tree(desk / name) == tree(undisturbed)
 
 
+@pytest.mark.parametrize("name", ["alone.tif", "alone.zarr"])
+def test_a_single_file_has_its_receipt_beside_it(desk, undisturbed, name):
+    done = tilseg("run", "image.tif", "--model", "tiny.safetensors", *OPTIONS, "-o", name, cwd=desk)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((desk / f"{name}.json").read_text())["summary"]["blocks"]["failed"] == 0
+    whole = undisturbed / f"mask{Path(name).suffix}"
+    if whole.is_file():
+        assert (desk / name).read_bytes() == whole.read_bytes()
+    else:
+        assert tree(desk / name) == tree(whole)
+    assert tilseg("verify", name, cwd=desk).returncode == 0
+    assert not list(desk.glob(".alone*"))
+
+
 def test_georeferenced_mask_comes_back_on_the_inputs_grid(desk, sample_data):
     done = tilseg(
         "run",

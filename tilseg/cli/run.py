@@ -24,7 +24,7 @@ DEGRADED = 3
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="Result directory.  [default: IMAGE's name with .tilseg, here]",
+    help="Result directory, or one file: x.tif, x.zarr.  [default: IMAGE's name with .tilseg, here]",
 )
 @plan_options
 @click.option(

@@ -158,9 +158,9 @@ def print_summary(report: RunReport, output: Path) -> None:
             f"{blocks['done']:,} blocks computed{kept} in {seconds['total']:.1f} s"
             + ("" if kept else f" ({rate:.2f} Mpix/s)")
         )
-    for name in ("mask.tif", "mask.zarr"):
-        if (output / name).exists():
-            console.print(Text(f"mask  {output / name}"), soft_wrap=True)
+    masks = [output / "mask.tif", output / "mask.zarr"]
+    for mask in masks if any(mask.exists() for mask in masks) else [output]:
+        console.print(Text(f"mask  {mask}"), soft_wrap=True)
 
 
 def _stdout() -> Console:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -98,7 +97,8 @@ def run(
     progress: Callable[[Progress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> RunReport:
-    """Segment the plan's image into the directory `output`, e.g. slide.tilseg.
+    """Segment the plan's image into the directory `output`, e.g. slide.tilseg, or into one file,
+    slide.tif or slide.zarr, with its receipt beside it.
 
     Blocks that an earlier, interrupted call finished are checked and kept; a finished result
     of the same plan is left alone. Nothing bears the final name until all of it is written,
@@ -110,8 +110,10 @@ def run(
     Raises ExistsError (exit 10), LockedError (11), BlocksFailed (5), OutputError (7),
     InputError (4), ModelError (6), ResourceError (8) and Stopped (75).
     """
-    options = RunOptions(tuple(outputs), cluster, batch, overwrite, on_bad_tile)
     space = Workspace(Path(output).absolute())
+    if space.single:
+        outputs = [Path(space.single).suffix.removeprefix(".")]
+    options = RunOptions(tuple(outputs), cluster, batch, overwrite, on_bad_tile)
     source = open_source(plan.source)
     try:
         _check_apart(space.final, source.identity().get("path"))
@@ -188,7 +190,7 @@ class _Run:
             return None
         if differ:
             raise ExistsError("E-EXISTS", path=self.space.final, fields=differ)
-        summary = json.loads((self.space.final / "summary.json").read_text())
+        summary = receipt["summary"]
         bad = bad_tiles(receipt)
         blocks = len(plan.grid)
         return RunReport(receipt["status"], self.space.final, False, 0, blocks, bad, summary)
@@ -270,6 +272,7 @@ class _Run:
             self.source,
             self.card,
             self._prints(self.plan),
+            bool(self.space.single),
             self._report,
         )
         began = time.perf_counter()

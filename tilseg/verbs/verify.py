@@ -14,7 +14,7 @@ from tilseg.errors import DamageError, InputError
 from tilseg.fingerprint import plan_from_json
 from tilseg.plan import TileGrid
 from tilseg.receipt import files, own_sha256
-from tilseg.workspace import RECEIPT
+from tilseg.workspace import RECEIPT, SINGLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,15 @@ def verify(
     when the receipt itself is damaged.
     """
     result = Path(output)
-    if not result.is_dir():
+    single = SINGLE.get(result.suffix.lower())
+    if not result.exists():
         raise InputError("E-INPUT-MISSING", path=result)
-    receipt = _receipt(result / RECEIPT)
+    receipt = _receipt(result.with_name(f"{result.name}.json") if single else result / RECEIPT)
     grid = plan_from_json(receipt["plan"]).grid
     expected: dict[str, str] = receipt["files"]
-    found = {str(path.relative_to(result)): path for path in files(result)}
+    paths = files(result) if result.is_dir() else [result]
+    # Receipts name files as they lie in a result; a single file is the result's mask.
+    found = {str(Path(single or "") / path.relative_to(result)): path for path in paths}
     damage = [
         Damage(name, "is not named by the receipt") for name in sorted(found - expected.keys())
     ]
