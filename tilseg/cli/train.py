@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,13 +137,14 @@ def command(
     apart. The model that validates best is kept; a training that was interrupted is continued
     by the same command.
     """
+    from tilseg.cli.stopping import StopRequest, die_by
     from tilseg.training.train import train
 
     of_settings = ("steps", "minutes", "batch", "patch", "seed")
     settings = Settings(
         augmentation=AUGMENTATIONS[augment], **{name: choices.pop(name) for name in of_settings}
     )
-    with _stop_signals() as received, _Display() as display:
+    with StopRequest() as stop, _Display() as display:
         report = train(
             images,
             masks,
@@ -155,31 +152,12 @@ def command(
             network={"depth": depth, "width": width, "norm": "batch"},
             settings=settings,
             report=display.update,
-            stop=lambda: bool(received),
+            stop=stop,
             **choices,
         )
     _print(report, as_json)
-    if not report.finished:
-        # The shell must see a death by this signal, not an exit.
-        os.kill(os.getpid(), received[0])
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collects the first signal that asks to stop; the second one is immediate."""
-    received: list[int] = []
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
-
-    def take(number: int, *_: object) -> None:
-        received.append(number)
-        for name in names:
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
-
-    before = {name: signal.signal(getattr(signal, name), take) for name in names}
-    yield received
-    if not received:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+    if stop.signal is not None and not report.finished:
+        die_by(stop.signal)
 
 
 class _Display:

@@ -30,7 +30,7 @@ class Augmentation:
 AUGMENTATIONS = {
     "light": Augmentation(),
     "strong": Augmentation(
-        zoom=(0.6, 1.6), gain=0.4, shift=0.4, mix=0.7, gamma=0.4, blur=1.2, noise=0.2
+        zoom=(0.6, 1.6), gain=0.25, shift=0.2, mix=0.3, gamma=0.25, blur=1.0, noise=0.15
     ),
 }
 
