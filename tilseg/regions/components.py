@@ -71,10 +71,18 @@ class Components:
         return self.start % self.stride - 1
 
     @property
-    def bounds(self) -> NDArray[np.int64]:
-        """(2 runs,) where each run begins and ends in the flattened block without frame."""
-        begin = self.rows * self.size.cols + self.cols
-        return np.stack([begin, begin + self.stop - self.start], axis=1).ravel()
+    def pixels(self) -> NDArray[np.int64]:
+        """(pixels,) places in the flattened block, without frame, of all pixels in regions.
+
+        The first stop[0] - start[0] of them are the first run, and so on.
+        """
+        inside = self.kinds.reshape(-1, self.stride)[1:-1, 1:-1]
+        return np.flatnonzero(inside)
+
+    def reduce(self, ufunc: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
+        """`ufunc` reduced over each run; values: (pixels,), one for each of `pixels`."""
+        length = self.stop - self.start
+        return np.asarray(ufunc.reduceat(values, np.cumsum(length) - length))
 
     def paint(self, values: NDArray[Any]) -> NDArray[Any]:
         """`kinds` with each pixel replaced by the value of its component, 0 where it has none.

@@ -90,15 +90,12 @@ def _lower_hull(
     return keep
 
 
-def shape_columns(hull: Extents, count: int) -> dict[str, NDArray[np.float64]]:
+def measure_hulls(hull: Extents, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """area_convex and feret_diameter_max of regions 0..count-1 from their hull rows."""
     pixels = _pixels_in_hull(hull)
     area = np.zeros(count, dtype=np.int64)
     np.add.at(area, pixels.region, pixels.high - pixels.low + 1)
-    return {
-        "area_convex": area.astype(np.float64),
-        "feret_diameter_max": np.sqrt(_feret_squared(pixels.hull(), count)),
-    }
+    return area.astype(np.float64), np.sqrt(_feret_squared(pixels.hull(), count))
 
 
 def _pixels_in_hull(hull: Extents) -> Extents:

@@ -23,16 +23,6 @@ def is_exact(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "bui" and dtype.itemsize <= 2
 
 
-def over_runs(ufunc: np.ufunc, values: NDArray[Any], bounds: NDArray[np.int64]) -> NDArray[Any]:
-    """`ufunc` reduced over values[bounds[0]:bounds[1]], values[bounds[2]:bounds[3]], ...
-
-    values: (pixels,); bounds: (2 runs,) ascending, no run empty. Returns (runs,).
-    """
-    # reduceat takes no index past the end; its last segment reaches there by itself.
-    ends_last = len(bounds) > 0 and bounds[-1] == len(values)
-    return np.asarray(ufunc.reduceat(values, bounds[:-1] if ends_last else bounds)[::2])
-
-
 def sum_bands(parts: Components, image: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Sums and extrema of each band over each component.
 
@@ -49,49 +39,39 @@ def sum_bands(parts: Components, image: NDArray[Any]) -> tuple[NDArray[Any], NDA
     exact, bands = is_exact(image.dtype), image.shape[2]
     sums = np.zeros((len(parts), bands, 2), dtype=np.int64 if exact else np.float64)
     extrema = np.empty((len(parts), bands, 2), dtype=np.float64)
-    bounds = parts.bounds
+    pixels = image.reshape(-1, bands).take(parts.pixels, axis=0)
     for band in range(bands):
-        values = np.ascontiguousarray(image[:, :, band]).ravel()
+        values = np.ascontiguousarray(pixels[:, band])
         if values.dtype == bool:
             values = values.view(np.uint8)
-        sums[:, band] = _sum_exact(parts, bounds, values) if exact else _sum(parts, bounds, values)
-        extrema[:, band] = _extrema(parts, bounds, values)
+        sums[:, band] = _sum_exact(parts, values) if exact else _sum(parts, values)
+        extrema[:, band] = _extrema(parts, values)
     return sums, extrema
 
 
-def _sum_exact(
-    parts: Components, bounds: NDArray[np.int64], values: NDArray[Any]
-) -> NDArray[np.int64]:
+def _sum_exact(parts: Components, values: NDArray[Any]) -> NDArray[np.int64]:
     # The square of a 16-bit value fits 32 bits; reduceat sums those in 64.
     wide = values.astype(np.uint32 if values.dtype.kind == "u" else np.int32)
     sums = np.zeros((2, len(parts)), dtype=np.int64)
     for total, terms in zip(sums, (wide, wide * wide), strict=True):
-        np.add.at(total, parts.member, over_runs(np.add, terms, bounds).astype(np.int64))
+        np.add.at(total, parts.member, parts.reduce(np.add, terms).astype(np.int64))
     return sums.T
 
 
-def _sum(parts: Components, bounds: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.float64]:
-    values = values.astype(np.float64)
-    count = np.bincount(parts.member, weights=parts.stop - parts.start, minlength=len(parts))
-    total, squares = np.zeros((2, len(parts)))
-    np.add.at(total, parts.member, over_runs(np.add, values, bounds))
-    mean = total / count
-    lengths = np.diff(bounds, prepend=0, append=len(values))
-    means = np.zeros(len(lengths))
-    means[1::2] = mean[parts.member]
-    # Between the runs may lie infinities, which mean nothing there.
-    with np.errstate(invalid="ignore", over="ignore"):
-        apart = (values - np.repeat(means, lengths)) ** 2
-    np.add.at(squares, parts.member, over_runs(np.add, apart, bounds))
+def _sum(parts: Components, values: NDArray[Any]) -> NDArray[np.float64]:
+    values, length = values.astype(np.float64), parts.stop - parts.start
+    total, squares, count = np.zeros((3, len(parts)))
+    np.add.at(total, parts.member, parts.reduce(np.add, values))
+    np.add.at(count, parts.member, length.astype(np.float64))
+    apart = values - np.repeat((total / count)[parts.member], length)
+    np.add.at(squares, parts.member, parts.reduce(np.add, apart * apart))
     return np.stack([total, squares], axis=1)
 
 
-def _extrema(
-    parts: Components, bounds: NDArray[np.int64], values: NDArray[Any]
-) -> NDArray[np.float64]:
+def _extrema(parts: Components, values: NDArray[Any]) -> NDArray[np.float64]:
     least = np.full(len(parts), np.inf)
     most = np.full(len(parts), -np.inf)
-    low, high = (over_runs(ufunc, values, bounds) for ufunc in (np.minimum, np.maximum))
+    low, high = (parts.reduce(ufunc, values) for ufunc in (np.minimum, np.maximum))
     np.minimum.at(least, parts.member, low.astype(np.float64))
     np.maximum.at(most, parts.member, high.astype(np.float64))
     return np.stack([least, most], axis=1)

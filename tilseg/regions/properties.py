@@ -44,8 +44,9 @@ def properties(sums: Sums, shape: Size) -> dict[str, NDArray[Any]]:
     if sums.world.shape[1]:
         columns["area_world"] = np.ascontiguousarray(sums.world[:, 0])
     if sums.hull is not None:
-        columns |= hull.shape_columns(sums.hull, len(sums))
-        columns["solidity"] = float_area / columns["area_convex"]
+        convex, feret = hull.measure_hulls(sums.hull, len(sums))
+        columns["area_convex"], columns["solidity"] = convex, float_area / convex
+        columns["feret_diameter_max"] = feret
     return columns
 
 

@@ -41,10 +41,6 @@ class RegionTable:
         labels = {index: renumber[values] for index, values in self.block_labels.items()}
         return replace(self, columns=columns, block_labels=labels)
 
-    def with_columns(self, more: dict[str, NDArray[Any]]) -> RegionTable:
-        """The same regions with more columns at the end."""
-        return replace(self, columns=self.columns | more)
-
 
 def label_blocks(
     read: Callable[[Window], NDArray[Any]], regions: RegionTable

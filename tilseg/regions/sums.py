@@ -131,7 +131,7 @@ def _world(
     if weights.ndim == 1:
         terms = weights[rows] * length
     else:
-        terms = intensity.over_runs(np.add, weights.ravel(), parts.bounds)
+        terms = parts.reduce(np.add, weights.ravel().take(parts.pixels))
     total = np.bincount(parts.member, weights=terms, minlength=len(parts)).astype(np.float64)
     return total[:, None]
 
