@@ -93,11 +93,16 @@ def compose_same(
 ) -> ReceptiveField:
     """The field of the same network with zero-padded convolutions.
 
-    Arguments as for `compose`, counting what each block would lose without padding. Every kept
-    block of stride x stride pixels must be out of reach of the padding, so the halo is the
-    valid network's with half of the finest decoder phase more, rounded up to the lattice.
+    Arguments as for `compose`, counting what each block would lose without padding. The padding
+    must be out of reach of every kept block of stride x stride pixels: the reach of its first
+    pixel is followed down to the bottleneck and back up to the input, then rounded up to the
+    lattice (the reach of its last pixel is the mirror image).
     """
-    valid = compose(encoder, bottleneck, decoder, upsampling)
-    phase = max((d + u for d, u in zip(decoder, upsampling, strict=True)), default=0)
-    halo = -(-(valid.halo + phase // 2) // valid.stride) * valid.stride
-    return ReceptiveField(halo=halo, stride=valid.stride, offset=0)
+    stride = compose(encoder, bottleneck, decoder, upsampling).stride
+    first = 0  # the first pixel that pixel 0 of the output needs, at the level we are on
+    for lost, cropped in zip(decoder, upsampling, strict=True):
+        first = (first - lost // 2 - cropped // 2) // 2
+    first -= bottleneck // 2
+    for lost in reversed(encoder):
+        first = 2 * first - lost // 2
+    return ReceptiveField(halo=-(first // stride) * stride, stride=stride, offset=0)

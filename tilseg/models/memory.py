@@ -1,0 +1,30 @@
+"""Keep memory that is freed, so that the next prediction need not be given it page by page."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+
+# parameters of mallopt, from glibc's malloc.h
+_TRIM_THRESHOLD = -1
+_MMAP_MAX = -4
+_ARENA_MAX = -8
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep large freed blocks in the process; False where libc is another.
+
+    By default every activation of a network is mapped from the system and given back, and each
+    of its pages is faulted in and zeroed again in the next layer: a quarter of the time of a
+    prediction. Memory stays bounded: what is freed is used again, and the process keeps the
+    most it ever had at once, plus the gaps between blocks that are still in use.
+
+    Threads that begin after the call share the one heap that is kept; older ones go on giving
+    back what they took from heaps of their own. So call it before starting workers.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "gnu_get_libc_version"):
+        return False
+    settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_ARENA_MAX, 1))
+    return all(libc.mallopt(parameter, value) for parameter, value in settings)

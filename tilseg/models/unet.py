@@ -1,0 +1,190 @@
+"""The U-Net, exact under tiling.
+
+References:
+  Ronneberger, Fischer and Brox 2015, arXiv:1505.04597: the network. The defaults below are the
+    paper's: 572 x 572 pixels in, 388 x 388 out, 31,030,658 parameters.
+  Rumberger et al. 2021, arXiv:2101.05846: why tiles must sit on the pooling lattice.
+  Odena et al. 2016 (Deconvolution and checkerboard artifacts): the other up-samplings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_type_hints
+
+import torch
+from torch import Tensor, nn
+
+from tilseg.errors import ModelError, nearest
+from tilseg.models.blocks import Down, Network, Up, Upsampling, conv_block, crop_to, up_crop
+from tilseg.receptive_field import ReceptiveField, compose, compose_same
+
+_BOUNDS = {
+    "bands": (1, 4096),
+    "classes": (1, 255),
+    "depth": (1, 8),
+    "width": (1, 1024),
+    "convs": (1, 8),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class UNetConfig:
+    """One U-Net. `classes` counts output channels: 1 for a sigmoid head.
+
+    depth: poolings, so the lattice is 2^depth. width: channels of the finest level, doubled at
+    each level down. convs: 3x3 convolutions a block. dropout: of whole channels, at the end of
+    the contracting path, when training.
+    """
+
+    bands: int
+    classes: int
+    depth: int = 4
+    width: int = 64
+    convs: int = 2
+    padding: Literal["valid", "same"] = "valid"
+    upsampling: Upsampling = "transposed"
+    downsampling: Literal["max", "stride"] = "max"
+    norm: Literal["none", "batch"] = "none"
+    activation: Literal["relu", "leaky_relu"] = "relu"
+    dropout: float = 0.0
+    skips: bool = True
+
+    @property
+    def receptive_field(self) -> ReceptiveField:
+        lost = [2 * self.convs] * self.depth
+        cropped = [2 * up_crop(self.upsampling)] * self.depth
+        arithmetic = compose if self.padding == "valid" else compose_same
+        return arithmetic(lost, 2 * self.convs, lost, cropped)
+
+    @property
+    def inexact(self) -> str | None:
+        if self.upsampling == "bilinear-corners":
+            return (
+                "bilinear up-sampling with align_corners=True, whose step depends on the tile size"
+            )
+        return None
+
+
+class UNet(Network):
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.bands, self.channels = config.bands, config.classes
+        self.field = config.receptive_field
+        self.inexact = config.inexact
+        widths = [config.width * 2**level for level in range(config.depth + 1)]
+        unpooling = config.upsampling == "unpool"
+        block: dict[str, Any] = {
+            name: getattr(config, name) for name in ("convs", "padding", "norm", "activation")
+        }
+        self.encoder = nn.ModuleList(
+            conv_block(below, above, **block)
+            for below, above in zip([config.bands, *widths], widths[:-1], strict=False)
+        )
+        self.down = nn.ModuleList(
+            Down(width, config.downsampling, indices=unpooling) for width in widths[:-1]
+        )
+        self.bottleneck = conv_block(widths[-2], widths[-1], dropout=config.dropout, **block)
+        self.up = nn.ModuleList(
+            Up(2 * width, width, config.upsampling) for width in widths[:-1]
+        )  # finest level first, like the encoder
+        self.decoder = nn.ModuleList(
+            conv_block((1 + config.skips) * width, width, **block) for width in widths[:-1]
+        )
+        self.head = nn.Conv2d(config.width, config.classes, 1)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, bands, rows, cols) -> (n, classes, rows', cols'), the lost pixels off each side."""
+        for pixels in x.shape[-2:]:
+            if pixels % self.field.stride != self.field.offset:
+                raise ValueError(f"input {tuple(x.shape)} is not on the lattice of {self.field}")
+        skips, places = [], []
+        for block, down in zip(self.encoder, self.down, strict=True):
+            skip = block(x)  # (n, width 2^i, rows_i, cols_i)
+            x, place = down(skip)  # rows_i / 2, cols_i / 2
+            skips.append(skip if self.config.skips else None)
+            places.append(place)
+        del skip
+        x = self.bottleneck(x)  # (n, width 2^depth, ...)
+        for level in reversed(range(self.config.depth)):
+            x = self.up[level](x, places.pop())
+            if self.config.padding == "valid":
+                x = _crop(x, up_crop(self.config.upsampling))
+            x = _join(skips.pop(), x)  # (n, width 2^(i + 1), ...) with skips, else width 2^i
+            x = self.decoder[level](x)
+        scores: Tensor = self.head(x)
+        return scores
+
+    def live_elements(self, rows: int, cols: int) -> int:
+        # The worst moment is the finest concatenation, where the skip, the up-sampled map and
+        # both joined are alive; coarser levels need less although finer skips wait.
+        return 4 * self.config.width * rows * cols
+
+
+def _crop(x: Tensor, pixels: int) -> Tensor:
+    return x[..., pixels : x.shape[-2] - pixels, pixels : x.shape[-1] - pixels]
+
+
+def _join(skip: Tensor | None, x: Tensor) -> Tensor:
+    return x if skip is None else torch.cat([crop_to(skip, x), x], dim=1)
+
+
+def _initialise(module: nn.Module) -> None:
+    # The paper's section 3: a Gaussian of variance 2 / (incoming nodes), for which He et al.
+    # 2015 (arXiv:1502.01852) is the reference. Each pixel of a 2x2 transposed convolution of
+    # step 2 has one incoming node a channel, where the library would count four.
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        weight = module.weight
+        transposed = isinstance(module, nn.ConvTranspose2d)
+        incoming = weight.shape[0] if transposed else weight[0].numel()
+        nn.init.normal_(weight, std=(2 / incoming) ** 0.5)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def build(parameters: dict[str, Any]) -> UNet:
+    """The network of a card's `parameters`, see `UNetConfig`, with random weights.
+
+    Raises ModelError E-MODEL-PARAMETERS naming the first parameter that is unknown, missing or
+    not allowed.
+    """
+    return UNet(parse(parameters))
+
+
+def parse(parameters: dict[str, Any]) -> UNetConfig:
+    """The checked configuration; raises like `build`."""
+    hints = get_type_hints(UNetConfig)
+    for name in parameters:
+        if name not in hints:
+            _refuse(f"there is no parameter {name!r}{nearest(name, hints)}")
+    for field in fields(UNetConfig)[:2]:
+        if field.name not in parameters:
+            _refuse(f"parameter {field.name!r} is missing")
+    for name, value in parameters.items():
+        _check(name, value, hints[name])
+    config = UNetConfig(**parameters)
+    if config.upsampling == "unpool" and config.downsampling != "max":
+        _refuse("upsampling 'unpool' needs downsampling 'max'")
+    return config
+
+
+def _check(name: str, value: Any, hint: Any) -> None:
+    if name in _BOUNDS:
+        low, high = _BOUNDS[name]
+        good = type(value) is int and low <= value <= high
+        allowed = f"a whole number from {low} to {high}"
+    elif hint is bool:
+        good, allowed = isinstance(value, bool), "true or false"
+    elif hint is float:
+        good = type(value) in (int, float) and 0 <= value < 1
+        allowed = "a number from 0 up to, not including, 1"
+    else:
+        good, allowed = value in get_args(hint), "one of " + ", ".join(get_args(hint))
+    if not good:
+        _refuse(f"parameter {name!r} is {value!r}; use {allowed}")
+
+
+def _refuse(reason: str) -> None:
+    raise ModelError("E-MODEL-PARAMETERS", architecture="unet", reason=reason)
