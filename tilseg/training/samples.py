@@ -82,12 +82,12 @@ def make_sample(
     def pixels(window: Window) -> NDArray[Any]:
         place = _moved(window, region)
         raw = image.read(place)
-        return fill_invalid(raw, _valid(image, raw, place), statistics)
+        return fill_invalid(raw, valid_pixels(raw, image.nodata, image.mask(place)), statistics)
 
     def labels(window: Window) -> NDArray[np.uint8]:
         place = _moved(window, region)
         found = _class_values(mask, place, classes)
-        valid = _valid(image, image.read(place), place)
+        valid = _valid(image, place)
         return found if valid is None else np.where(valid, found, np.uint8(IGNORE))
 
     group = name.rpartition("/")[0]
@@ -130,8 +130,12 @@ def _moved(window: Window, region: Window) -> Window:
     return Window(window.row + region.row, window.col + region.col, window.rows, window.cols)
 
 
-def _valid(image: Source, raw: NDArray[Any], place: Window) -> NDArray[np.bool_] | None:
-    return valid_pixels(raw, image.nodata, image.mask(place))
+def _valid(image: Source, place: Window) -> NDArray[np.bool_] | None:
+    """Where the image has data, decoding its pixels only if they can say otherwise."""
+    mask = image.mask(place)
+    if image.nodata is None and image.dtype.kind != "f":
+        return mask
+    return valid_pixels(image.read(place), image.nodata, mask)
 
 
 def _class_values(mask: Source, place: Window, classes: tuple[str, ...]) -> NDArray[np.uint8]:
