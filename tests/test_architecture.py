@@ -40,6 +40,7 @@ FLOORS = {
     "verbs": 6,
     "training": 7,
     "cli": 8,
+    "__main__": 8,
 }
 
 # library -> rooms that may import it

@@ -108,16 +108,22 @@ class BlockWorker:
         if bad and not mask_bad:
             return BlockFailure(index, tuple(bad))
         crc = self.store.commit(block.write, labels)
-        values, counts = np.unique(labels, return_counts=True)
+        counts = self._counts(labels)
         clock.append(time.perf_counter() - waited)
         read, predict, write = (round(b - a, 4) for a, b in itertools.pairwise(clock))
         return BlockRecord(
             index=index,
             crc=crc,
-            counts=tuple(zip(values.tolist(), counts.tolist(), strict=True)),
+            counts=counts,
             seconds=(read, predict, write),
             bad=tuple(bad),
         )
+
+    def _counts(self, labels: NDArray[np.uint8]) -> tuple[tuple[int, int], ...]:
+        # One comparison a class is several times faster than sorting, which np.unique does.
+        values = (*range(len(self.model.card.classes)), NODATA)
+        counts = ((value, int(np.count_nonzero(labels == value))) for value in values)
+        return tuple((value, count) for value, count in counts if count)
 
     def _read(self, block: Block) -> tuple[list[_Piece], list[BadTile]]:
         """Pixels for the block's tiles, in one read, or tile by tile where that fails."""

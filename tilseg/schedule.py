@@ -26,7 +26,7 @@ from tilseg.journal import BadTile, BlockRecord
 _IN_FLIGHT_PER_THREAD = 3
 # In a worker process: one thread predicts, one reads ahead, one writes behind.
 _THREADS_PER_PROCESS = 3
-_CONNECT_SECONDS = 20
+_CONNECT_SECONDS = 10
 
 _DIED = "the worker process died"
 

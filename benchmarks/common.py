@@ -1,0 +1,134 @@
+"""What the benchmark scripts share: large images, models, and results in one place."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TILE = 256
+
+
+def big_image(path: Path, rows: int, cols: int, *, quality: int = 85) -> Path:
+    """A tiled JPEG TIFF of any size in seconds: one picture mirrored to a period of 1024 px.
+
+    Only the sixteen tiles of a period are ever encoded; every reader sees the whole image.
+    """
+    import imagecodecs
+    import skimage.data
+    import tifffile
+
+    if path.exists():
+        return path
+    picture = skimage.data.immunohistochemistry()
+    period = np.pad(picture, ((0, 512), (0, 512), (0, 0)), mode="symmetric")
+    side = len(period) // TILE
+    encoded = [
+        imagecodecs.jpeg8_encode(
+            np.ascontiguousarray(period[r * TILE : (r + 1) * TILE, c * TILE : (c + 1) * TILE]),
+            level=quality,
+            colorspace="RGB",
+            outcolorspace="YCBCR",
+            subsampling="444",
+        )
+        for r in range(side)
+        for c in range(side)
+    ]
+
+    def tiles() -> Iterator[bytes]:
+        for r in range(-(-rows // TILE)):
+            for c in range(-(-cols // TILE)):
+                yield encoded[r % side * side + c % side]
+
+    tifffile.imwrite(
+        path,
+        tiles(),
+        shape=(rows, cols, 3),
+        dtype=np.uint8,
+        tile=(TILE, TILE),
+        photometric="ycbcr",
+        subsampling=(1, 1),
+        compression="jpeg",
+        bigtiff=True,
+        resolution=(1e4 / 0.5, 1e4 / 0.5),
+        resolutionunit="CENTIMETER",
+    )
+    return path
+
+
+def model_file(path: Path, *, width: int, depth: int = 4, bands: int = 3, classes: int = 2) -> Path:
+    """A valid U-Net with random weights and batch normalisation, saved at `path`."""
+    import torch
+
+    from tilseg.card import Card, ClassInfo, Normalization
+    from tilseg.models.network import save_model
+    from tilseg.models.unet import build
+
+    torch.manual_seed(0)
+    parameters = {
+        "bands": bands,
+        "classes": classes,
+        "depth": depth,
+        "width": width,
+        "norm": "batch",
+    }
+    network = build(parameters).eval()
+    field = network.field
+    card = Card(
+        name=path.stem,
+        architecture="unet",
+        parameters=parameters,
+        bands=bands,
+        normalization=Normalization(kind="image"),
+        head="softmax",
+        classes=tuple(ClassInfo(name=f"class {k}", color="#808080") for k in range(classes)),
+        halo=field.halo,
+        stride=field.stride,
+        offset=field.offset,
+    )
+    save_model(network, card, path)
+    return path
+
+
+def commit() -> str:
+    """The commit measured, with a mark when the tree differs from it."""
+    root = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        found = subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, check=True
+        )
+        return found.stdout.strip()
+
+    dirty = "+" if git("status", "--porcelain", "--untracked-files=no", "../tilseg") else ""
+    return git("rev-parse", "--short", "HEAD") + dirty
+
+
+def machine() -> str:
+    """Processor and number of CPUs, for the heading of a result."""
+    import os
+
+    name = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            name = line.split(":")[1].strip()
+            break
+    return f"{name}, {os.cpu_count()} CPUs"
+
+
+def show(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], **facts: Any) -> None:
+    """Print a result as an aligned Markdown table and as one line of JSON."""
+    cells = [list(map(str, heads)), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
+    print(f"\n### {title}\n\n{machine()}, commit {commit()}\n")
+    for number, row in enumerate(cells):
+        print("| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |")
+        if number == 0:
+            print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    content = {"title": title, "commit": commit(), "machine": machine(), **facts}
+    print("\n" + json.dumps(content | {"heads": list(heads), "rows": [list(r) for r in rows]}))

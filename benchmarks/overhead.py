@@ -1,0 +1,96 @@
+"""How much of the bare network's rate `tilseg.run` keeps, file to mask on disk, imports excluded.
+
+    python benchmarks/overhead.py [--megapixels 64] [--width 16] [--rounds 3] [--work DIR]
+
+The bare rate is the best over tiles of 384 to 1024 px of the same network with the same levers
+(folded, channels last, same threads), on pixels that are in memory; rounds of bare and run are
+interleaved and medians are shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from common import big_image, model_file, show
+
+import tilseg
+from tilseg.model import Model
+from tilseg.plan import Plan
+from tilseg.window import Window
+
+TILES = (384, 512, 640, 768, 896, 1024)
+
+
+def bare_rate(model: Model, plan: Plan, pixels: np.ndarray, tile: int, seconds: float) -> float:
+    """Kept megapixels a second of predicting tiles of `tile` px, pixels in memory."""
+    side = model.field.input_for(tile)
+    batch = np.ascontiguousarray(pixels[None, :side, :side])
+    model.predict(batch, plan.statistics)
+    began = time.perf_counter()
+    count = 0
+    while time.perf_counter() - began < seconds:
+        model.predict(batch, plan.statistics)
+        count += 1
+    return count * tile**2 / (time.perf_counter() - began) / 1e6
+
+
+def run_rate(plan: Plan, output: Path) -> float:
+    """Megapixels a second of one whole run."""
+    shutil.rmtree(output, ignore_errors=True)
+    began = time.perf_counter()
+    tilseg.run(plan, output, outputs=("zarr",))
+    seconds = time.perf_counter() - began
+    shutil.rmtree(output)
+    return plan.grid.shape.area / seconds / 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--megapixels", type=int, default=64)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4, help="of each bare measurement")
+    parser.add_argument("--work", type=Path)
+    options = parser.parse_args()
+    work = options.work or Path(tempfile.mkdtemp())
+    side = math.isqrt(options.megapixels * 10**6)
+    image = big_image(work / "overhead.tif", side, side)
+    file = model_file(work / "overhead.safetensors", width=options.width)
+    source = tilseg.open_source(image)
+    model = tilseg.load_model(file, precision=options.precision)
+    plan = tilseg.make_plan(source, model, precision=options.precision)
+    pixels = source.read(Window(0, 0, 1300, 1300))
+    bare: dict[int, list[float]] = {tile: [] for tile in TILES}
+    runs: list[float] = []
+    for _ in range(options.rounds):
+        for tile in TILES:
+            bare[tile].append(bare_rate(model, plan, pixels, tile, options.seconds))
+        runs.append(run_rate(plan, work / "overhead.tilseg"))
+    medians = {tile: statistics.median(rates) for tile, rates in bare.items()}
+    best = max(medians, key=lambda tile: medians[tile])
+    kept = statistics.median(runs) / medians[best]
+    rows = [(f"bare, tile {tile}", f"{rate:.3f}") for tile, rate in medians.items()]
+    tile = " x ".join(map(str, plan.grid.tile))
+    rows.append((f"run, tile {tile}", f"{statistics.median(runs):.3f}"))
+    show(
+        f"Overhead: {options.megapixels} Mpix, width {options.width}, {options.precision}, zarr only",
+        ("what", "Mpix/s"),
+        rows,
+        kept=round(kept, 4),
+        rounds=options.rounds,
+    )
+    print(f"\nkept of the best bare rate (tile {best}): {kept:.3f}")
+    if options.work is None:
+        shutil.rmtree(work)
+
+
+if __name__ == "__main__":
+    main()
