@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import sys
 
 # parameters of mallopt, from glibc's malloc.h
 _TRIM_THRESHOLD = -1
@@ -23,6 +24,8 @@ def keep_freed_memory() -> bool:
     Threads that begin after the call share the one heap that is kept; older ones go on giving
     back what they took from heaps of their own. So call it before starting workers.
     """
+    if sys.platform != "linux":
+        return False
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "gnu_get_libc_version"):
         return False
