@@ -27,7 +27,7 @@ def test_small_image_gives_the_statistics_of_the_whole(dtype):
     np.testing.assert_allclose(found.std, image[..., [2, 0]].std((0, 1), np.float64), rtol=1e-12)
 
 
-@pytest.mark.parametrize("shape", [Size(1, 1), Size(1, 4001), Size(1537, 1536), Size(9001, 40)])
+@pytest.mark.parametrize("shape", [Size(1, 1), Size(1, 4001), Size(1025, 1024), Size(9001, 40)])
 def test_sample_lies_inside_the_image_without_overlap(shape):
     covered = np.zeros(shape, int)
     for window in sample_windows(shape):
