@@ -29,6 +29,7 @@ FLOORS = {
     "sinks": 3,
     "statistics": 3,
     "planning": 3,
+    "exactness": 4,
     "journal": 4,
     "infer": 4,
     "schedule": 4,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from tilseg.errors import InputError, ResourceError, UsageError
+from tilseg.errors import InputError, ModelError, ResourceError, UsageError
 from tilseg.model import Model, Precision
 from tilseg.plan import Plan, TileGrid
 from tilseg.receptive_field import ReceptiveField
@@ -83,6 +83,7 @@ def make_plan(
     level: int | None = None,
     precision: Precision = "fp32",
     threads: int | None = None,
+    allow_inexact: bool = False,
 ) -> Plan:
     """The plan of segmenting `source` with `model`; reads a sample of the image, predicts nothing.
 
@@ -91,10 +92,13 @@ def make_plan(
     workers: blocks under way at once. bands: 1-based; None for the image's own when their
         number is the model's. level: pyramid level; None for 0.
     threads: CPU threads of one prediction; None for all this process may use.
+    allow_inexact: take a model whose result depends on the tile; `run` records by how much.
 
-    Raises UsageError for an illegal tile, level or band, InputError E-INPUT-BANDS, and
+    Raises ModelError E-MODEL-INEXACT without that, UsageError for an illegal tile, level or band, InputError E-INPUT-BANDS, and
     ResourceError E-MEMORY when nothing fits.
     """
+    if model.card.inexact and not allow_inexact:
+        raise ModelError("E-MODEL-INEXACT", path=model.uri, reason=model.card.inexact)
     chosen = [
         name
         for name, value in {

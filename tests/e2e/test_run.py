@@ -363,3 +363,18 @@ def test_verify_names_what_was_changed(desk, undisturbed):
     assert found.returncode == 12
     assert "summary.json is missing" in found.stdout
     assert f"{target.relative_to(desk / 'rotten.tilseg')} is damaged (block " in found.stdout
+
+
+def test_an_inexact_model_needs_permission_and_its_cost_is_recorded(desk):
+    save_tiny_model(desk / "corners.safetensors", padding="same", upsampling="bilinear-corners")
+    run = ("run", "image.tif", "--model", "corners.safetensors", "--tile", "128", "-o", "in.tilseg")
+    refused = tilseg(*run, cwd=desk)
+    assert refused.returncode == 6
+    assert refused.stderr.startswith("error[E-MODEL-INEXACT]")
+    assert "align_corners" in refused.stderr
+    done = tilseg(*run, "--allow-inexact", cwd=desk)
+    assert done.returncode == 0, done.stderr
+    recorded = json.loads((desk / "in.tilseg" / "run.json").read_text())["inexact"]
+    assert recorded["tiles"] == [128, 64]
+    assert recorded["score"] > 0
+    assert 0 <= recorded["labels"] < 1

@@ -155,6 +155,11 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--level", type=int, help="Pyramid level to segment; 0 is the finest.  [default: 0]"
         ),
         click.option(
+            "--allow-inexact",
+            is_flag=True,
+            help="Take a model whose result depends on the tile, and record by how much.",
+        ),
+        click.option(
             "--config",
             type=click.Path(path_type=Path),
             callback=load_config,
