@@ -10,10 +10,14 @@ import click
 @click.command(name="models")
 @click.option("--json", "as_json", is_flag=True, help="Print the cards as JSON.")
 def command(as_json: bool) -> None:
-    """List the models in the package; `--model` takes their names, or a file of your own."""
+    """List what is in the package: models for `run`, and networks to train.
+
+    `run --model` takes the name of a model, or a file of your own.
+    """
     from tilseg.card import read_card
     from tilseg.cli.terminal import print_table
     from tilseg.model import bundled_models
+    from tilseg.models.settings import SETTINGS
 
     cards = {name: read_card(path) for name, path in bundled_models().items()}
     if as_json:
@@ -34,3 +38,5 @@ def command(as_json: bool) -> None:
             for name, card in cards.items()
         ],
     )
+    click.echo()
+    print_table(("network", "about"), [(name, each.about) for name, each in SETTINGS.items()])
