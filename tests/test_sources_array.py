@@ -105,3 +105,4 @@ def test_a_source_is_found_again_only_while_it_lives() -> None:
 def test_choices_do_not_fit_an_array() -> None:
     with pytest.raises(UsageError, match="leave z out"):
         open_source(np.zeros((3, 4), np.uint8), z=1)
+    assert open_source(np.zeros((3, 4), np.uint8), palette="index").shape == (3, 4)

@@ -119,9 +119,12 @@ class Choice:
         return [(name, value) for name, value in pairs if value is not None]
 
     def refuse_all_but(self, path: object, *allowed: str) -> None:
-        """Raise UsageError E-CHOICE if anything is chosen that the image does not offer."""
+        """Raise UsageError E-CHOICE if anything is chosen that the image does not offer.
+
+        The numbers as they are (palette "index") can be had of every image.
+        """
         for name, value in self._chosen():
-            if name not in allowed:
+            if name not in allowed and value != "index":
                 raise UsageError("E-CHOICE", path=path, option=name, value=value)
 
 
@@ -171,10 +174,20 @@ def _is_tiff(_path: Path, head: bytes) -> bool:
     return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
+def _is_picture(_path: Path, head: bytes) -> bool:
+    return head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"))
+
+
+def _is_zarr(path: Path, _head: bytes) -> bool:
+    return any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
+
+
 register_source("geotiff", "tilseg.sources.geotiff", _is_tiff)
 register_source("tiff", "tilseg.sources.tiff", _is_tiff)
+register_source("picture", "tilseg.sources.picture", _is_picture)
+register_source("zarr", "tilseg.sources.zarr", _is_zarr)
 
-_EXPECTED = "a TIFF (GeoTIFF, BigTIFF, OME-TIFF, SVS)"
+_EXPECTED = "a TIFF (GeoTIFF, BigTIFF, OME-TIFF, SVS), a PNG, a JPEG or OME-Zarr"
 
 
 def open_source(
@@ -257,8 +270,6 @@ _MAGIC = {
     b"<html": "a web page",
     b"<vrtdataset": "a GDAL VRT, which refers to other files",
     b"<": "XML",
-    b"\x89PNG": "a PNG",
-    b"\xff\xd8\xff": "a JPEG",
     b"\0\0\0\x0cjP  ": "a JPEG 2000",
     b"\xff\x4f\xff\x51": "a JPEG 2000",
     b"GIF8": "a GIF",

@@ -22,10 +22,11 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 import tilseg.gdal_env  # noqa: F401
-from tilseg.errors import InputError, UsageError
+from tilseg.errors import InputError
 from tilseg.georef import Georef, map_pixel_size
 from tilseg.source import Choice, Level
 from tilseg.sources import tiff_header as tags
+from tilseg.sources.axes import check_range
 from tilseg.sources.base import FileSource, level_of, supported_dtype
 from tilseg.sources.palette import palette_of
 from tilseg.sources.tiff_header import Directory, read_directories
@@ -90,8 +91,7 @@ def _choose(path: Path, images: list[Directory], choice: Choice) -> Directory:
             choose=f"series from 0 to {last}",
         )
     series = choice.series or 0
-    if not 0 <= series <= last:
-        raise UsageError("E-CHOICE-RANGE", path=path, option="series", value=series, last=last)
+    check_range(path, "series", series, len(images))
     if images[series].number(tags.ORIENTATION, 1) != 1:
         raise images[series].refuse("is turned by an orientation tag, which a map must not have")
     return images[series]

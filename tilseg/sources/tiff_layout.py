@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tilseg.errors import InputError, UsageError
+from tilseg.errors import InputError
 from tilseg.source import Choice
+from tilseg.sources.axes import Axis, check_range, places
 from tilseg.sources.tiff_header import MAX_SEGMENT, Segments, check_segments, too_large
 from tilseg.sources.tiff_segments import Page
 
@@ -50,12 +51,8 @@ def choose_series(path: Path, series: Any, choice: Choice) -> Any:
     Smaller versions and masks of another image do not count, nor do a slide's thumbnail,
     label and macro photograph. Raises InputError E-INPUT-AMBIGUOUS, listing what there is.
     """
-    last = len(series) - 1
     if choice.series is not None:
-        if choice.series > last:
-            raise UsageError(
-                "E-CHOICE-RANGE", path=path, option="series", value=choice.series, last=last
-            )
+        check_range(path, "series", choice.series, len(series))
         return series[choice.series]
     baseline = [one for one in series if one.name == "Baseline"]
     whole = [one for one in series if not (one.keyframe.is_reduced or one.keyframe.is_mask)]
@@ -64,7 +61,8 @@ def choose_series(path: Path, series: Any, choice: Choice) -> Any:
         return images[0]
     listed = "; ".join(f"{k}: {_sizes(one)}" for k, one in enumerate(series))
     found = f"holds {len(images)} images ({listed})"
-    raise InputError("E-INPUT-AMBIGUOUS", path=path, found=found, choose=f"series from 0 to {last}")
+    choose = f"series from 0 to {len(series) - 1}"
+    raise InputError("E-INPUT-AMBIGUOUS", path=path, found=found, choose=choose)
 
 
 def _sizes(series: Any) -> str:
@@ -103,9 +101,9 @@ def _layout(path: Path, series: Any, choice: Choice) -> Layout:
         reason = f"holds {_sizes(series)} in one page, which can't be read plane by plane"
         raise InputError("E-INPUT-READ", path=path, reason=reason)
     axes = _outer_axes(series, samples)
-    places, channels = _places(path, series, axes, choice)
-    shape = [size for _, size in axes]
-    numbers = [_flat(shape, place) for place in places]
+    chosen, channels = places(path, axes, choice, shown=_sizes(series), bands_inside=samples > 1)
+    shape = [axis.size for axis in axes]
+    numbers = [int(np.ravel_multi_index(place, shape)) if shape else 0 for place in chosen]
     pages = _pages(path, series, numbers, math.prod(shape))
     colours, alpha = _split_alpha(keyframe, samples)
     if channels:
@@ -113,54 +111,15 @@ def _layout(path: Path, series: Any, choice: Choice) -> Layout:
     return Layout(pages, tuple((0, s) for s in colours), None if alpha is None else (0, alpha))
 
 
-def _outer_axes(series: Any, samples: int) -> list[tuple[str, int]]:
-    """Axes that run over pages, first to last, with their sizes."""
+def _outer_axes(series: Any, samples: int) -> list[Axis]:
+    """Axes that run over pages, first to last."""
     axes = list(zip(series.axes, series.shape, strict=True))
     inner = [(a, n) for a, n in axes if a == "S" and n == samples]
     if not inner and samples > 1:
         # Channels of OME may be the samples of one page.
         inner = [(a, n) for a, n in axes if a == "C" and n == samples]
-    return [(a, int(n)) for a, n in axes if a not in "YX" and (a, n) not in inner[:1]]
-
-
-def _places(
-    path: Path, series: Any, axes: list[tuple[str, int]], choice: Choice
-) -> tuple[list[list[int]], bool]:
-    """Places on the outer axes of the pages to read, and whether they are the bands."""
-    samples = int(series.keyframe.samplesperpixel)
-    varying = {_OPTIONS.get(axis, axis) for axis, size in axes if size > 1}
-    choice.refuse_all_but(path, "series", "palette", *varying)
-    channels = samples == 1 and choice.channel is None and "channel" in varying
-    fixed: list[int | None] = []
-    for axis, size in axes:
-        option = _OPTIONS.get(axis, axis)
-        chosen = getattr(choice, option, None) if option in _OPTIONS.values() else None
-        if chosen is None and size > 1 and not (channels and option == "channel"):
-            raise _ambiguous(path, series, axes, samples)
-        if chosen is not None and chosen >= size:
-            raise UsageError(
-                "E-CHOICE-RANGE", path=path, option=option, value=chosen, last=size - 1
-            )
-        fixed.append(None if chosen is None and size > 1 else chosen or 0)
-    count = next((n for (_, n), place in zip(axes, fixed, strict=True) if place is None), 1)
-    places = [[k if place is None else place for place in fixed] for k in range(count)]
-    return places, channels
-
-
-def _ambiguous(path: Path, series: Any, axes: list[tuple[str, int]], samples: int) -> InputError:
-    open_axes = [(a, n) for a, n in axes if n > 1 and not (a == "C" and samples == 1)]
-    ways = [f"{_OPTIONS[a]} from 0 to {n - 1}" for a, n in open_axes if a in _OPTIONS]
-    export = "one plane, by writing it to a file of its own"
-    return InputError(
-        "E-INPUT-AMBIGUOUS",
-        path=path,
-        found=f"holds the axes {_sizes(series)}",
-        choose=" and ".join(ways) if len(ways) == len(open_axes) else export,
-    )
-
-
-def _flat(shape: list[int], place: list[int]) -> int:
-    return int(np.ravel_multi_index(place, shape)) if shape else 0
+    outer = [(a, n) for a, n in axes if a not in "YX" and (a, n) not in inner[:1]]
+    return [Axis(a, int(n), _OPTIONS.get(a, "")) for a, n in outer]
 
 
 def _split_alpha(keyframe: Any, samples: int) -> tuple[list[int], int | None]:

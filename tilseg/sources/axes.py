@@ -1,0 +1,71 @@
+"""Planes of images with more axes than rows, columns and bands: chosen, never taken silently."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tilseg.errors import InputError, UsageError
+from tilseg.source import Choice
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """An axis other than rows and columns: its name in the file, its size, and the field of
+    `Choice` that chooses a place on it, "" where there is none."""
+
+    name: str
+    size: int
+    option: str
+
+
+def places(
+    path: Path, axes: Sequence[Axis], choice: Choice, *, shown: str, bands_inside: bool
+) -> tuple[list[tuple[int, ...]], bool]:
+    """Places on `axes` of the planes to read, and whether these planes are the bands.
+
+    All channels are bands unless one is chosen, or the planes hold bands themselves
+    (`bands_inside`). An axis of one place needs no choice. shown: the axes for the message.
+
+    Raises InputError E-INPUT-AMBIGUOUS for an axis left open, UsageError E-CHOICE for a
+    choice on an axis the image has not, E-CHOICE-RANGE for a place it has not.
+    """
+    varying = {axis.option for axis in axes if axis.size > 1 and axis.option}
+    choice.refuse_all_but(path, "series", "palette", *varying)
+    channels = "channel" in varying and choice.channel is None and not bands_inside
+    fixed = [_place(path, axis, choice) for axis in axes]
+    left = [a for a, place in zip(axes, fixed, strict=True) if place is None]
+    if channels:
+        left = [axis for axis in left if axis.option != "channel"]
+    if left:
+        raise _ambiguous(path, left, shown)
+    count = next((a.size for a, place in zip(axes, fixed, strict=True) if place is None), 1)
+    return [tuple(k if p is None else p for p in fixed) for k in range(count)], channels
+
+
+def _place(path: Path, axis: Axis, choice: Choice) -> int | None:
+    """The chosen place on an axis, the only one, or None where it is open."""
+    chosen: int | None = getattr(choice, axis.option) if axis.option else None
+    if axis.size == 1:
+        return 0
+    if chosen is not None:
+        check_range(path, axis.option, chosen, axis.size)
+    return chosen
+
+
+def check_range(path: Path, option: str, chosen: int, count: int) -> None:
+    """Raise UsageError E-CHOICE-RANGE unless `chosen` is one of `count` places."""
+    if not 0 <= chosen < count:
+        raise UsageError("E-CHOICE-RANGE", path=path, option=option, value=chosen, last=count - 1)
+
+
+def _ambiguous(path: Path, left: list[Axis], shown: str) -> InputError:
+    ways = [f"{axis.option} from 0 to {axis.size - 1}" for axis in left if axis.option]
+    export = "one plane, by writing it to a file of its own"
+    return InputError(
+        "E-INPUT-AMBIGUOUS",
+        path=path,
+        found=f"holds the axes {shown}",
+        choose=" and ".join(ways) if len(ways) == len(left) else export,
+    )
