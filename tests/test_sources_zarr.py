@@ -42,17 +42,20 @@ class OmeContract(ZarrContract):
 
     def write(self, folder: Path) -> Path:
         root = zarr.open_group(folder / "a.zarr", mode="w", zarr_format=self.format.zarr_format)
-        space = {"type": "space", "unit": "micrometer"}
-        axes = [{"name": "c", "type": "channel"}, {"name": "y", **space}, {"name": "x", **space}]
         scales = [[{"type": "scale", "scale": [1, 0.25 * 2**k, 0.5 * 2**k]}] for k in range(2)]
         write_multiscale(
             list(self.levels),
             root,
             fmt=self.format,
-            axes=axes,
+            axes="cyx",
             coordinate_transformations=scales,
             storage_options={"chunks": (1, 16, 32)},
         )
+        # Versions of the writer differ in how they are told of units.
+        attributes = json.loads(json.dumps(dict(root.attrs)))
+        for axis in attributes.get("ome", attributes)["multiscales"][0]["axes"][1:]:
+            axis["unit"] = "micrometer"
+        root.attrs.update(attributes)
         return folder / "a.zarr"
 
     def whole(self, image: Path, level: int) -> NDArray[Any]:
