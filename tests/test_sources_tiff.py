@@ -86,6 +86,14 @@ class TestRawStrips(TiffContract):
         return folder / "a.tif"
 
 
+class TestWithoutPread(TestRawStrips):
+    """Where the system can't read at a place without moving the file's pointer (Windows)."""
+
+    @pytest.fixture(autouse=True)
+    def _no_pread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delattr("os.pread", raising=False)
+
+
 class TestRawStripsOfSeparateBands(TiffContract):
     def write(self, folder: Path) -> Path:
         pixels = np.moveaxis(texture(97, 131, 3, np.float32), -1, 0)
