@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,15 +61,14 @@ class PatchReader:
     def draw(
         self, samples: tuple[Sample, ...], rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """A random patch: any group, any image of it, any pixel as the centre, one of 8 symmetries.
+        """A random patch: any image, any pixel of it as the centre, one of 8 symmetries.
 
-        Groups count alike, and images of a group alike whatever their size: they differ among
-        themselves more than the parts of one do. Patches overhang, mirrored, so that the pixels
+        Images of a group count alike whatever their size: they differ among themselves more
+        than the parts of one do. A group counts as the square root of its images, so that a
+        rare kind is not drowned by a common one. Patches overhang, mirrored, so that the pixels
         at an edge are drawn too, half as often as others.
         """
-        group = rng.choice(sorted({sample.group for sample in samples}))
-        members = [sample for sample in samples if sample.group == group]
-        sample = members[rng.integers(len(members))]
+        sample = samples[rng.choice(len(samples), p=_weights(samples))]
         centre = Size(int(rng.integers(sample.shape.rows)), int(rng.integers(sample.shape.cols)))
         pixels, labels = self.read(sample, centre, draw_zoom(self.augmentation, rng))
         symmetry = int(rng.integers(8))
@@ -86,6 +86,13 @@ class PatchReader:
         pixels = np.stack([pixels for pixels, _ in drawn])
         labels = np.stack([labels for _, labels in drawn])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(labels)
+
+
+def _weights(samples: tuple[Sample, ...]) -> NDArray[np.float64]:
+    sizes = Counter(sample.group for sample in samples)
+    weights = np.array([sizes[sample.group] ** -0.5 for sample in samples])
+    weights /= weights.sum()
+    return weights
 
 
 def _resample(patch: NDArray[np.generic], side: int, mode: str) -> NDArray[np.float32]:
