@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
 import rasterio.shutil
+from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError  # what shutil.copy raises has no public name
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
@@ -16,8 +19,10 @@ from rasterio.windows import Window as RasterWindow
 
 import tilseg.gdal_env  # noqa: F401
 from tilseg.errors import OutputError
+from tilseg.georef import Georef
 from tilseg.sink import Mask, Progress, windows_of
 from tilseg.sinks.ngff import rgb
+from tilseg.sinks.probabilities import ProbabilityStore
 from tilseg.sinks.staging import staged
 from tilseg.window import Size, Window
 
@@ -44,36 +49,96 @@ class GeoTiff:
         The COG driver wants a whole raster to copy from, so the first half of the steps fills
         a plain tiled TIFF window by window; the copy, which reports nothing, is the second.
         """
-        windows = list(windows_of(mask.shape, _STEP))
-        with staged(path) as folder, rasterio.Env(**_GDAL):
-            plain = folder / "work" / "plain.tif"
-            plain.parent.mkdir()
-            try:
-                checksums = _fill(plain, mask, windows, progress)
-                _copy(plain, folder / path.name)
-                _check(folder / path.name, windows, checksums)
-            # A full disk seen by one of GDAL's threads reaches Python as SystemError.
-            except (RasterioError, CPLE_BaseError, SystemError) as error:
-                reason = error.__cause__ or error
-                raise OutputError("E-OUTPUT-WRITE", path=path, reason=reason) from error
-        if progress is not None:
-            progress(2 * len(windows), 2 * len(windows))
+        _write(_Raster.of_mask(mask), path, progress)
+
+
+def write_probabilities(
+    store: ProbabilityStore, path: Path, progress: Progress | None = None
+) -> None:
+    """The same for class probabilities: a band a class, scale 1/255, averaging overviews.
+
+    Raises as `GeoTiff.write` does.
+    """
+    _write(_Raster.of_probabilities(store), path, progress)
+
+
+@dataclass(frozen=True, slots=True)
+class _Raster:
+    """What differs between the rasters that are written.
+
+    profile: of the dataset, beyond what all share. read: (bands, rows, cols) of a window.
+    describe: sets what is known of the bands. resampling: of the overviews.
+    """
+
+    shape: Size
+    georef: Georef
+    profile: dict[str, Any]
+    read: Callable[[Window], NDArray[Any]]
+    describe: Callable[[Any], None]
+    resampling: str
+
+    @classmethod
+    def of_mask(cls, mask: Mask) -> _Raster:
+        def describe(dataset: Any) -> None:
+            dataset.write_colormap(1, _palette(mask))
+            dataset.set_band_description(1, "class")
+            names = {f"CLASS_{value}": c.name for value, c in enumerate(mask.classes)}
+            dataset.update_tags(1, **names)
+
+        profile = {"count": 1, "dtype": mask.dtype.name, "nodata": mask.nodata}
+        return cls(
+            mask.shape,
+            mask.georef,
+            profile,
+            lambda window: mask.read(window)[np.newaxis],
+            describe,
+            "MODE",
+        )
+
+    @classmethod
+    def of_probabilities(cls, store: ProbabilityStore) -> _Raster:
+        def describe(dataset: Any) -> None:
+            dataset.descriptions = [c.name for c in store.classes]
+            dataset.scales = [1 / 255] * len(store.classes)
+
+        return cls(
+            store.shape,
+            store.georef,
+            {"count": len(store.classes), "dtype": "uint8", "interleave": "band"},
+            lambda window: np.ascontiguousarray(np.moveaxis(store.read(window), 2, 0)),
+            describe,
+            "AVERAGE",
+        )
+
+
+def _write(raster: _Raster, path: Path, progress: Progress | None) -> None:
+    windows = list(windows_of(raster.shape, _STEP))
+    with staged(path) as folder, rasterio.Env(**_GDAL):
+        plain = folder / "work" / "plain.tif"
+        plain.parent.mkdir()
+        try:
+            checksums = _fill(plain, raster, windows, progress)
+            _copy(plain, folder / path.name, raster.resampling)
+            _check(folder / path.name, windows, checksums)
+        # A full disk seen by one of GDAL's threads reaches Python as SystemError.
+        except (RasterioError, CPLE_BaseError, SystemError) as error:
+            reason = error.__cause__ or error
+            raise OutputError("E-OUTPUT-WRITE", path=path, reason=reason) from error
+    if progress is not None:
+        progress(2 * len(windows), 2 * len(windows))
 
 
 def _fill(
-    plain: Path, mask: Mask, windows: Sequence[Window], progress: Progress | None
+    plain: Path, raster: _Raster, windows: Sequence[Window], progress: Progress | None
 ) -> list[int]:
-    """Write the mask as a plain tiled GeoTIFF; returns the CRC-32 of each window."""
+    """Write a plain tiled GeoTIFF; returns the CRC-32 of each window."""
     checksums = []
-    with rasterio.open(plain, "w", **_profile(mask)) as dataset:
-        dataset.write_colormap(1, _palette(mask))
-        dataset.set_band_description(1, "class")
-        names = {f"CLASS_{value}": c.name for value, c in enumerate(mask.classes)}
-        dataset.update_tags(1, **names)
+    with rasterio.open(plain, "w", **_profile(raster)) as dataset:
+        raster.describe(dataset)
         for done, window in enumerate(windows, start=1):
-            labels = mask.read(window)
-            dataset.write(labels, 1, window=_raster_window(window))
-            checksums.append(zlib.crc32(labels.data))
+            pixels = raster.read(window)
+            dataset.write(pixels, window=_raster_window(window))
+            checksums.append(zlib.crc32(pixels.data))
             if progress is not None:
                 progress(done, 2 * len(windows))
     return checksums
@@ -87,28 +152,26 @@ def _check(path: Path, windows: Sequence[Window], checksums: Sequence[int]) -> N
     with rasterio.open(path) as dataset:
         levels = len(dataset.overviews(1))
         for window, checksum in zip(windows, checksums, strict=True):
-            if zlib.crc32(dataset.read(1, window=_raster_window(window)).data) != checksum:
+            if zlib.crc32(dataset.read(window=_raster_window(window)).data) != checksum:
                 reason = f"{window} read back differently; the disk may be full"
                 raise OutputError("E-OUTPUT-WRITE", path=path, reason=reason)
     for level in range(levels):
         with rasterio.open(path, overview_level=level) as overview:
             for window in windows_of(Size(*overview.shape), _STEP):
-                overview.read(1, window=_raster_window(window))
+                overview.read(window=_raster_window(window))
 
 
 def _raster_window(window: Window) -> RasterWindow:
     return RasterWindow(window.col, window.row, window.cols, window.rows)
 
 
-def _profile(mask: Mask) -> dict[str, Any]:
-    georef = mask.georef
+def _profile(raster: _Raster) -> dict[str, Any]:
+    georef = raster.georef
     profile: dict[str, Any] = {
+        **raster.profile,
         "driver": "GTiff",
-        "height": mask.shape.rows,
-        "width": mask.shape.cols,
-        "count": 1,
-        "dtype": mask.dtype.name,
-        "nodata": mask.nodata,
+        "height": raster.shape.rows,
+        "width": raster.shape.cols,
         "tiled": True,
         "blockxsize": _TILE,
         "blockysize": _TILE,
@@ -129,7 +192,7 @@ def _palette(mask: Mask) -> dict[int, tuple[int, int, int, int]]:
     return {**palette, mask.nodata: (0, 0, 0, 0)}
 
 
-def _copy(plain: Path, target: Path) -> None:
+def _copy(plain: Path, target: Path, resampling: str) -> None:
     rasterio.shutil.copy(
         plain,
         target,
@@ -138,7 +201,7 @@ def _copy(plain: Path, target: Path) -> None:
         compress="DEFLATE",
         level=5,  # 6 takes 1.6 times the time for a file 10 % smaller
         predictor="NO",
-        overview_resampling="MODE",
+        overview_resampling=resampling,
         bigtiff="IF_SAFER",
         # The bytes do not depend on the number of threads, the memory does: each holds rows of
         # the whole width for the overviews (64,000 pixels wide: 1 235 MB, 2 346, 16 1,070).

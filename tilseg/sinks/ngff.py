@@ -40,6 +40,10 @@ def group_json(info: MaskInfo, levels: int, nodata: int) -> bytes:
             "georef": asdict(info.georef),
         },
     }
+    return _group(attributes)
+
+
+def _group(attributes: dict[str, Any]) -> bytes:
     group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     return json.dumps(group, indent=2, allow_nan=False).encode()
 
@@ -53,7 +57,7 @@ def parse_group_json(content: bytes) -> MaskInfo:
     return MaskInfo(
         name=attributes["ome"]["multiscales"][0]["name"],
         classes=tuple(ClassInfo(**c) for c in ours["classes"]),
-        background=ours["background"],
+        background=ours.get("background"),
         georef=Georef(
             crs=place["crs"],
             transform=None if transform is None else tuple(transform),
@@ -72,6 +76,34 @@ def rgb(color: str) -> tuple[int, int, int]:
     """Red, green and blue (0-255) of "#rrggbb"."""
     red, green, blue = bytes.fromhex(color[1:])
     return red, green, blue
+
+
+def probabilities_json(info: MaskInfo, levels: int) -> bytes:
+    """Content of the `zarr.json` of the group of class probabilities: one channel a class."""
+    multiscale = _multiscale(info, levels)
+    multiscale["axes"].insert(0, {"name": "c", "type": "channel"})
+    for dataset in multiscale["datasets"]:
+        scale, translation = dataset["coordinateTransformations"]
+        scale["scale"].insert(0, 1.0)
+        translation["translation"].insert(0, 0.0)
+    channels = [
+        {
+            "label": c.name,
+            "color": c.color.removeprefix("#").upper(),
+            "active": True,
+            "window": {"min": 0, "max": 255, "start": 0, "end": 255},
+        }
+        for c in info.classes
+    ]
+    attributes = {
+        "ome": {"version": "0.5", "multiscales": [multiscale], "omero": {"channels": channels}},
+        "tilseg": {
+            "scale": 1 / 255,
+            "classes": [c.model_dump() for c in info.classes],
+            "georef": asdict(info.georef),
+        },
+    }
+    return _group(attributes)
 
 
 def _multiscale(info: MaskInfo, levels: int) -> dict[str, Any]:

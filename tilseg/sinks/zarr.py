@@ -165,22 +165,29 @@ class MaskStore:
 
         Raises OutputError E-OUTPUT-WRITE, DamageError E-DAMAGE-BLOCK for a damaged block.
         """
-        shapes = pyramid(self.shape)
-        counts = [len(list(windows_of(shape, self.block))) for shape in shapes[1:]]
-        done = 0
-        for level, shape in enumerate(shapes[1:], start=1):
-            finer = BlockArray.open(self.path / str(level - 1))
-            path = self.path / str(level)
-            coarser = BlockArray.create(path, shape, self.block, dtype=self.dtype)
-            for window in coarser.windows():
-                coarser.commit(window, _decimated(finer, window))
-                done += 1
-                if progress is not None:
-                    progress(done, sum(counts))
+        levels = build_pyramid(self.path, self._arrays[0], progress)
         info = MaskInfo(name, tuple(classes), background, georef)
         group = self.path / "zarr.json"
-        replace_bytes(group, group_json(info, len(shapes), self.nodata))
+        replace_bytes(group, group_json(info, levels, self.nodata))
         self._load(group)
+
+
+def build_pyramid(path: Path, level0: BlockArray, progress: Progress | None) -> int:
+    """Make the levels above `level0` in the group at `path`; returns how many there are in all."""
+    shapes = pyramid(level0.shape)
+    total = sum(len(list(windows_of(shape, level0.block))) for shape in shapes[1:])
+    done = 0
+    for level, shape in enumerate(shapes[1:], start=1):
+        finer = BlockArray.open(path / str(level - 1))
+        coarser = BlockArray.create(
+            path / str(level), shape, level0.block, dtype=level0.dtype, bands=level0.bands
+        )
+        for window in coarser.windows():
+            coarser.commit(window, _decimated(finer, window))
+            done += 1
+            if progress is not None:
+                progress(done, total)
+    return len(shapes)
 
 
 def pyramid(shape: Size) -> list[Size]:
@@ -193,14 +200,15 @@ def pyramid(shape: Size) -> list[Size]:
 
 def _decimated(finer: BlockArray, window: Window) -> NDArray[Any]:
     """`window` of the level that is every second pixel of `finer`."""
-    pixels = np.empty(window.size, finer.dtype)
+    lead = () if finer.bands is None else (finer.bands,)
+    pixels = np.empty((*lead, *window.size), finer.dtype)
     # In strips of two rows of chunks, so that each chunk is decoded once and four blocks are
     # never in memory together.
     step = chunk_side(finer.block.rows)
     for row in range(0, window.rows, step):
-        strip = pixels[row : row + step]
-        rows = min(2 * len(strip), finer.shape.rows - 2 * (window.row + row))
+        strip = pixels[..., row : row + step, :]
+        rows = min(2 * strip.shape[-2], finer.shape.rows - 2 * (window.row + row))
         cols = min(2 * window.cols, finer.shape.cols - 2 * window.col)
         wanted = Window(2 * (window.row + row), 2 * window.col, rows, cols)
-        strip[...] = finer.read(wanted)[::2, ::2]
+        strip[...] = finer.read(wanted)[..., ::2, ::2]
     return pixels

@@ -115,4 +115,4 @@ def tilseg_place(attributes: dict[str, Any]) -> tuple[Georef | None, float | Non
         None if transform is None else tuple(transform),
         None if pixel is None else PixelSize(**pixel),
     )
-    return georef, ours["nodata"]
+    return georef, ours.get("nodata")
