@@ -20,6 +20,9 @@ Upsampling = Literal[
     "transposed", "nearest", "bilinear", "bilinear-corners", "pixelshuffle", "unpool"
 ]
 
+# Two activations closer than this count as one; float32 sums differ by about a tenth of it.
+_ROUNDING = 1e-5
+
 
 class Network(nn.Module):
     """What `build` of an architecture module returns: (n, bands, rows, cols) -> scores.
@@ -91,11 +94,13 @@ class Down(nn.Module):
 
 def _place_of_maximum(x: Tensor, coarse: Tensor) -> Tensor:
     # By comparison: the library's indices take eight bytes each and count in the whole map,
-    # so that they do not outlive cropping.
+    # so that they do not outlive cropping. In flat areas the four pixels differ by rounding
+    # alone, which differs from tile to tile: they count as equal, and the first is taken.
+    enough = coarse - _ROUNDING * (1 + coarse.abs())
     place = torch.full_like(coarse, 3, dtype=torch.uint8)
     for corner in (2, 1, 0):
         row, col = divmod(corner, 2)
-        place.masked_fill_(x[..., row::2, col::2] == coarse, corner)
+        place.masked_fill_(x[..., row::2, col::2] >= enough, corner)
     return place
 
 
@@ -143,7 +148,9 @@ def unpool(x: Tensor, place: Tensor) -> Tensor:
     """Max-unpooling (Zeiler et al. 2010; SegNet, arXiv:1511.00561): each value at its place.
 
     x: (n, channels, rows, cols). place: uint8 of the same shape, 0..3 in raster order of
-    the 2x2 pixels. Equal to `F.max_unpool2d`, but deterministic on every device and free of sizes.
+    the 2x2 pixels. As `F.max_unpool2d`, but deterministic on every device. Where two
+    activations are all but equal, rounding may put a value elsewhere: between two tile sizes,
+    float32 scores can then differ by more than rounding, at rare pixels.
     """
     n, channels, rows, cols = x.shape
     fine = torch.empty(

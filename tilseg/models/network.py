@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -81,12 +81,15 @@ class TorchModel:
         size that is not legal.
         """
         with _threads(self.threads):
-            found = self._forward(batch, statistics)
-            certain = scores.probabilities(found, self.card) if probabilities else None
+            results = []
+            for found in self._scores(batch, statistics):
+                certain = scores.probabilities(found, self.card) if probabilities else None
+                results.append((scores.labels(found, self.card), scores.finite(found), certain))
+            labels, finite, certainties = zip(*results, strict=True)
             return Prediction(
-                labels=scores.labels(found, self.card).cpu().numpy(),
-                finite=scores.finite(found).cpu().numpy(),
-                probabilities=None if certain is None else certain.cpu().numpy(),
+                labels=_stack(labels),
+                finite=_stack(finite),
+                probabilities=_stack(certainties) if probabilities else None,
             )
 
     @torch.inference_mode()
@@ -96,8 +99,7 @@ class TorchModel:
         float32, or float64 of a float64 model.
         """
         with _threads(self.threads):
-            found: NDArray[Any] = self._forward(batch, statistics).cpu().numpy()
-            return found
+            return _stack(list(self._scores(batch, statistics)))
 
     def working_bytes(self, size: Size) -> int:
         """Memory one prediction of one input of `size` takes beside the weights, from above."""
@@ -105,22 +107,34 @@ class TorchModel:
         activations = self._live_elements(*size) * self.dtype.itemsize
         return int(_KEPT * activations) + around * size.area * self._wide.itemsize
 
-    def _forward(self, batch: NDArray[Any], statistics: BandStatistics) -> Tensor:
-        rows, cols = (self.field.output_of(pixels) for pixels in batch.shape[1:3])
-        pixels = self._normalised(_tensor(batch).to(self.device), statistics)
-        # (n, rows, cols, bands) as it came is channels_last of (n, bands, rows, cols).
-        found: Tensor = self.network(pixels.permute(0, 3, 1, 2).to(self.dtype))
-        row, col = (found.shape[2] - rows) // 2, (found.shape[3] - cols) // 2
-        return found[:, :, row : row + rows, col : col + cols].to(self._wide).contiguous()
+    def _scores(self, batch: NDArray[Any], statistics: BandStatistics) -> Iterator[Tensor]:
+        """(channels, rows', cols') of each input, one after the other.
 
-    def _normalised(self, pixels: Tensor, statistics: BandStatistics) -> Tensor:
-        n, rows, cols, bands = pixels.shape
+        The library picks other convolution kernels, with other rounding, for another batch
+        size; no pixel may depend on what it was batched with, and tiles large enough to be
+        worth it keep a device busy alone.
+        """
+        rows, cols = (self.field.output_of(pixels) for pixels in batch.shape[1:3])
         mean = torch.tensor(statistics.mean, dtype=self._wide, device=self.device)
         std = torch.tensor(statistics.std, dtype=self._wide, device=self.device)
-        # Whole image rows at a time: three times as fast as an innermost axis of a few bands.
-        # Copied, because float pixels still share the caller's memory.
-        flat = pixels.to(self._wide, copy=True).view(n, rows, cols * bands)
-        return flat.sub_(mean.repeat(cols)).div_(std.repeat(cols)).view(n, rows, cols, bands)
+        for raw in _tensor(batch).to(self.device):
+            pixels = _normalised(raw.to(self._wide, copy=True), mean, std)
+            # (rows, cols, bands) as it came is channels_last of (1, bands, rows, cols).
+            found: Tensor = self.network(pixels.permute(2, 0, 1)[None].to(self.dtype))[0]
+            row, col = (found.shape[1] - rows) // 2, (found.shape[2] - cols) // 2
+            yield found[:, row : row + rows, col : col + cols].to(self._wide).contiguous()
+
+
+def _normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    # In place, and whole image rows at a time: three times as fast as an innermost axis of a
+    # few bands.
+    rows, cols, bands = pixels.shape
+    flat = pixels.view(rows, cols * bands)
+    return flat.sub_(mean.repeat(cols)).div_(std.repeat(cols)).view(rows, cols, bands)
+
+
+def _stack(parts: Sequence[Tensor]) -> NDArray[Any]:
+    return np.stack([part.cpu().numpy() for part in parts])
 
 
 def _tensor(batch: NDArray[Any]) -> Tensor:
@@ -203,7 +217,7 @@ def load(
         content = path.read_bytes()
     except OSError as error:
         raise ModelError("E-MODEL-FORMAT", path=path, reason=error.strerror) from None
-    network = _empty(card, path)
+    network = build(card, path)
     values = weights.parse(content, path)
     weights.check(network, values, path)
     network.load_state_dict(values, assign=True)
@@ -233,11 +247,11 @@ def save_model(
     OutputError E-MODEL-WRITE.
     """
     values = weights.stored(network, storage)
-    weights.check(_empty(card, path), values, path)
+    weights.check(build(card, path), values, path)
     weights.write(values, card.to_metadata(), path)
 
 
-def _empty(card: Card, path: str | os.PathLike[str]) -> Network:
+def build(card: Card, path: str | os.PathLike[str]) -> Network:
     """The network that a card describes, without storage: a card may name any size."""
     if card.architecture not in ARCHITECTURES:
         hint = nearest(card.architecture, ARCHITECTURES)

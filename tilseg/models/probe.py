@@ -101,9 +101,7 @@ def measure_inexactness(
 ) -> Inexactness:
     """What tiling costs a model that is not exact: one image (rows, cols, bands) in two ways."""
     first, second = (tiled_logits(model, pixels, statistics, tile) for tile in tiles)
-    classes = [
-        scores.labels(torch.from_numpy(found)[np.newaxis], model.card) for found in (first, second)
-    ]
+    classes = [scores.labels(torch.from_numpy(found), model.card) for found in (first, second)]
     return Inexactness(
         score=float(np.abs(first - second).max()),
         labels=float((classes[0] != classes[1]).double().mean()),

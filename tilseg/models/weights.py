@@ -40,13 +40,13 @@ def check(network: nn.Module, weights: dict[str, Tensor], path: str | os.PathLik
     ]
     reasons = [
         _first_three("missing: ", [key for key in expected if key not in weights]),
-        _first_three("unknown: ", [key for key in weights if key not in expected]),
+        _first_three("unknown: ", sorted(weights.keys() - expected)),
         _first_three("", different),
     ]
     if any(reasons):
         raise ModelError("E-MODEL-WEIGHTS", path=path, reason="; ".join(filter(None, reasons)))
-    for key, value in weights.items():
-        if not value.isfinite().all():
+    for key in expected:
+        if not weights[key].isfinite().all():
             raise ModelError("E-MODEL-NAN", path=path, key=key)
 
 

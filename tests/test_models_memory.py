@@ -1,0 +1,63 @@
+"""Freed memory is kept, and a prediction takes no more than it said."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from tiny import save_tiny_model
+
+PROGRAM = """
+import json, resource, sys
+import numpy as np
+from tilseg import load_model
+from tilseg.model import BandStatistics
+from tilseg.models.memory import keep_freed_memory
+from tilseg.window import Size
+
+def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def now(): return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+
+model = load_model(sys.argv[1], device="cpu", threads=1)
+statistics = BandStatistics((9.0,), (7.0,))
+def predict(output):
+    side = model.field.input_for(output)
+    model.predict(np.ones((1, side, side, 1), np.uint8), statistics)
+    return side
+predict(16)
+before = now()
+side = predict(512)
+after_first = faults()
+for _ in range(5):
+    predict(512)
+print(json.dumps({
+    "kept": keep_freed_memory(),
+    "faults": (faults() - after_first) / 5,
+    "pages": model.working_bytes(Size(side, side)) / resource.getpagesize(),
+    "taken": peak() - before,
+    "promised": model.working_bytes(Size(side, side)),
+}))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_is_kept_and_promised(tmp_path):
+    model = save_tiny_model(tmp_path / "m.safetensors", bands=1, depth=2, width=16)
+    environment = {key: value for key, value in os.environ.items() if "MALLOC" not in key}
+    found = json.loads(
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(model)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment,
+        ).stdout
+    )
+    assert found["promised"] / 4 < found["taken"] <= found["promised"]
+    if found["kept"]:
+        # The second prediction finds its memory mapped: without, all its pages fault again.
+        assert found["faults"] < found["pages"] / 20
