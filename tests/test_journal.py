@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 
+from tilseg.errors import OutputError
 from tilseg.journal import BlockRecord, Journal
 
 
@@ -21,6 +24,39 @@ def _write(path, count):
 def test_what_was_written_is_read(tmp_path):
     _write(tmp_path / "j", 5)
     assert Journal(tmp_path / "j").records == {index: _record(index) for index in range(5)}
+
+
+def test_only_what_was_under_way_at_a_death_counts_as_one(tmp_path):
+    path = tmp_path / "j"
+    for _ in range(2):  # killed: nothing says that it ended
+        driver = Journal(path)
+        driver.begin_driver()
+        for index in range(4):
+            driver.begin(index)
+        driver.append(_record(0))
+    driver = Journal(path)
+    assert driver.deaths == {1: 2, 2: 2, 3: 2}
+    driver.begin_driver()
+    driver.begin(1)
+    driver.close()
+    assert Journal(path).deaths == {1: 2, 2: 2, 3: 2}
+
+
+def test_a_line_the_disk_took_half_of_is_cut_off_again(tmp_path):
+    path = tmp_path / "j"
+    _write(path, 1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    journal = Journal(path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
+    try:
+        with pytest.raises(OutputError) as caught:
+            journal.append(_record(1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.exit_code == 7
+    journal.append(_record(2))
+    journal.close()
+    assert list(Journal(path).records) == [0, 2]
 
 
 def test_any_tear_loses_only_the_torn_line(tmp_path):

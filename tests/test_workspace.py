@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import errno
 import os
-import threading
 
 import pytest
 
+from tilseg.durable import seal
 from tilseg.errors import ExistsError, LockedError, OutputError
 from tilseg.workspace import RECEIPT, Workspace
 
@@ -16,7 +16,14 @@ from tilseg.workspace import RECEIPT, Workspace
 def _ready(space: Workspace, word: str) -> None:
     space.begin({"fingerprint": {}, "plan": {}})
     (space.result / "mask.tif").write_text(word)
-    (space.result / RECEIPT).write_text(json.dumps({"fingerprint": {"word": word}}))
+    receipt = {
+        "fingerprint": {"word": word},
+        "plan": {},
+        "bad_tiles": [],
+        "blocks": [],
+        "files": {},
+    }
+    (space.result / RECEIPT).write_text(seal(receipt))
 
 
 def _word(space: Workspace) -> str:
@@ -30,11 +37,15 @@ def _word(space: Workspace) -> str:
 
 @pytest.fixture(params=["slide.tilseg", "slide.tif"])
 def space(tmp_path, request):
-    return Workspace(tmp_path / request.param)
+    found = Workspace(tmp_path / request.param)
+    with found.lock.held():
+        yield found
 
 
 def _only_the_result_is_there(space: Workspace) -> bool:
-    names = {space.final.name} | ({f"{space.final.name}.json"} if space.single else set())
+    names = {space.final.name, space.lock.path.name} | (
+        {f"{space.final.name}.json"} if space.single else set()
+    )
     return {path.name for path in space.final.parent.iterdir()} == names
 
 
@@ -91,43 +102,61 @@ def test_what_tilseg_did_not_make_is_not_touched(space):
     assert thesis.read_text() == "years of work"
 
 
-def test_one_owner_at_a_time_and_the_second_is_told_who(space):
-    other = Workspace(space.final)
-    with (
-        space.locked(),
-        pytest.raises(LockedError, match=f"process {os.getpid()} on"),
-        other.locked(),
-    ):
-        raise AssertionError("two owners")
-    with other.locked():
-        pass
-    assert list(space.final.parent.iterdir()) == []
+def test_a_file_that_only_has_the_name_of_a_receipt_is_not_touched(tmp_path):
+    notes = tmp_path / "slide.tif.json"
+    notes.write_text('{"mine": true}')
+    with pytest.raises(ExistsError) as caught:
+        Workspace(tmp_path / "slide.tif").receipt()
+    assert caught.value.id == "E-EXISTS-FOREIGN"
+    assert notes.read_text() == '{"mine": true}'
 
 
-def test_racing_owners_never_meet(space):
-    inside = 0
-    most = 0
-    guard = threading.Lock()
+def test_a_flipped_bit_of_a_receipt_is_seen_but_leaves_it_ours(space):
+    _ready(space, "old")
+    space.publish()
+    receipt = space.final.with_name("slide.tif.json") if space.single else space.final / RECEIPT
+    whole = receipt.read_bytes()
+    for bit in range(0, 8 * len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        receipt.write_bytes(damaged)
+        space.check_ours()
+        with pytest.raises(ExistsError) as caught:
+            space.receipt()
+        assert caught.value.id == "E-EXISTS-DAMAGED"
 
-    def contend():
-        nonlocal inside, most
-        for _ in range(200):
-            try:
-                with Workspace(space.final).locked():
-                    with guard:
-                        inside += 1
-                        most = max(most, inside)
-                    with guard:
-                        inside -= 1
-            except LockedError:
-                pass
 
-    threads = [threading.Thread(target=contend) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 1
+def test_a_damaged_plan_is_not_continued(space):
+    _ready(space, "new")
+    whole = space.plan.read_bytes()
+    space.plan.write_bytes(whole.replace(b"plan", b"plam"))
+    with pytest.raises(ExistsError) as caught:
+        space.unfinished()
+    assert caught.value.id == "E-PARTIAL-DAMAGED"
+
+
+def test_publishing_needs_the_lock(space):
+    _ready(space, "new")
+    space.lock.path.unlink()
+    with pytest.raises(LockedError) as caught:
+        space.publish()
+    assert caught.value.id == "E-LOCK-LOST"
+    assert not space.final.exists()
+
+
+def test_a_disk_that_refuses_is_an_error_of_the_output(space, monkeypatch):
+    _ready(space, "new")
+
+    def refuse(handle):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        with pytest.raises(OutputError, match="Input/output error"):
+            space.publish()
+    assert not space.final.exists()
+    space.publish()
+    assert _word(space) == "new"
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):

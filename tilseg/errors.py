@@ -173,6 +173,8 @@ CATALOGUE: dict[str, str] = {
     "E-OUTPUT-PARENT": "{path}: its folder {parent} does not exist or can't be written; make it first",
     "E-OUTPUT-WRITE": "{path}: could not be written ({reason}); finished blocks are kept, "
     "free some space and run the same command again",
+    "E-DISK": "{path}: needs about {needed} more ({parts}), and at most {bound}, but {free} are "
+    "free; finished blocks are kept, free some space or choose another place with -o",
     "E-MODEL-WRITE": "{path}: the model could not be written ({reason}); "
     "free some space, or choose another place with -o",
     "E-OUTPUT-READBACK": "{path}: reads back differently from what was written ({reason}); nothing "
@@ -186,6 +188,10 @@ CATALOGUE: dict[str, str] = {
     # exists: exit 10
     "E-EXISTS": "{path}: exists and differs from this run in {fields}; use --overwrite or another -o",
     "E-EXISTS-FOREIGN": "{path}: exists and is not a tilseg result; choose another with -o",
+    "E-EXISTS-DAMAGED": "{path}: exists, but its receipt is damaged; "
+    "make it anew with --overwrite, or choose another -o",
+    "E-PARTIAL-DAMAGED": "{path}: the plan of this unfinished run is damaged; "
+    "start again with --overwrite",
     "E-PARTIAL": "{path}: an unfinished run differs from this one in {fields}; "
     "repeat its options, or start again with --overwrite",
     "E-TRAIN-EXISTS": "{path}: exists and is complete; choose another with -o, or remove it",
@@ -194,7 +200,10 @@ CATALOGUE: dict[str, str] = {
     # stopped: exit 75
     "E-STOPPED": "stopped after {done} of {total} blocks; run the same command again to continue",
     # locked: exit 11
-    "E-LOCKED": "{path}: another run owns it ({owner}); wait for it, or choose another -o",
+    "E-LOCKED": "{path}: another run owns it ({owner}); wait for it, choose another -o, or, "
+    "when you know that it is dead, add --break-lock",
+    "E-LOCK-LOST": "{path}: another run has taken it over ({owner}); this one ends, "
+    "what it finished is kept",
     # damage: exit 12
     "E-REGION-TABLE": "a block's table of regions is damaged ({reason}); compute that block again",
     "E-DAMAGE-BLOCK": "{path}: what is stored at {window} is damaged ({reason}); "

@@ -3,40 +3,43 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from tilseg.card import Card
-from tilseg.errors import DamageError, InputError, OutputError
+from tilseg.durable import seal, write_durably
+from tilseg.errors import InputError, OutputError
 from tilseg.fingerprint import plan_to_json
 from tilseg.journal import BlockRecord
 from tilseg.plan import Plan
 from tilseg.receipt import receipt, summarise
+from tilseg.resume import holds
 from tilseg.sink import load_sink, windows_of
 from tilseg.sinks.zarr import MaskStore
 from tilseg.source import Source, open_source
 from tilseg.window import Size
-from tilseg.workspace import RECEIPT, write_durably
+from tilseg.workspace import RECEIPT
 
 # Read-back goes by windows of this size, whatever the block is.
 _READ_BACK = Size(2048, 2048)
 
-Phase = Literal["predict", "pyramid", "tif", "check"]
+Phase = Literal["recover", "predict", "pyramid", "tif", "check"]
 Report = Callable[[Phase, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Finisher:
-    """Makes the files of a result in the folder `result`, whose mask.zarr holds every block.
+    """Makes the files of a result in the folder `result`, from the mask.zarr that is `store`.
 
-    fingerprint: of the run, for the receipt. single: the result is one file. report: called with (phase, pixels done, pixels).
+    fingerprint: of the run, for the receipt. single: the result is one file. report: called with
+    (phase, pixels done, pixels).
     Every method may be killed and called again, and ends in the same bytes.
     """
 
     result: Path
+    store: Path
     plan: Plan
     source: Source
     card: Card
@@ -49,8 +52,7 @@ class Finisher:
 
         Raises OutputError E-OUTPUT-WRITE or E-OUTPUT-READBACK.
         """
-        path = self.result / "mask.zarr"
-        store = MaskStore.open(path)
+        store = MaskStore.open(self.store)
         level = self.source.levels[self.plan.level]
         georef = self.source.georef.decimated(level.row_factor, level.col_factor)
         store.finish(
@@ -66,11 +68,14 @@ class Finisher:
             sink = load_sink("geotiff" if georef.is_map else "ometiff")
             sink.write(store, target, lambda done, total: self.report("tif", done, total))
             self._check_export(store, target)
-        if "zarr" not in outputs:
-            shutil.rmtree(path)
 
     def write_texts(
-        self, records: Mapping[int, BlockRecord], *, skipped: int, seconds: dict[str, float]
+        self,
+        records: Mapping[int, BlockRecord],
+        *,
+        inexact: dict[str, Any] | None,
+        skipped: int,
+        seconds: dict[str, float],
     ) -> dict[str, Any]:
         """summary.json and, last of all, the receipt, which holds it too; returns the summary."""
         ordered = [records[index] for index in sorted(records)]
@@ -85,20 +90,17 @@ class Finisher:
             plan_to_json(self.plan),
             reader=self.source.reader,
             card=self.card,
+            inexact=inexact,
             records=ordered,
             result=self.result,
         )
-        write_durably(self.result / RECEIPT, json.dumps(content, indent=1))
+        write_durably(self.result / RECEIPT, seal(content))
         return summary
 
     def _check_blocks(self, store: MaskStore, records: Mapping[int, BlockRecord]) -> None:
-        for index, record in records.items():
-            window = self.plan.grid.block_at(index).write
-            try:
-                holds = store.block_crc(window) == record.crc
-            except DamageError:
-                holds = False
-            if not holds:
+        for record in records.values():
+            if not holds(store, self.plan, record):
+                window = self.plan.grid.block_at(record.index).write
                 reason = f"other pixels at {window}"
                 raise OutputError("E-OUTPUT-READBACK", path=store.path, reason=reason)
 

@@ -82,16 +82,17 @@ class BlockWorker:
         if self.model.sha256 != plan.model_sha256:
             raise ModelError("E-MODEL-CHANGED", path=plan.model)
         self.store = MaskStore.open(job.store)
+        self.stopping = threading.Event()
         self._network = threading.Lock()
 
     def compute(self, index: int, *, mask_bad: bool = False) -> BlockRecord | BlockFailure | None:
-        """Compute and commit block `index`; None when this process is stopping.
+        """Compute and commit block `index`; None once `stopping` is set.
 
         Tiles that can't be read or have non-finite scores fail the block, or, with `mask_bad`,
         are committed as nodata and named in the record. An OutputError is raised, for it
         concerns every block.
         """
-        if _stopping.is_set():
+        if self.stopping.is_set():
             return None
         block = self.plan.grid.block_at(index)
         clock = [time.perf_counter()]
@@ -99,7 +100,7 @@ class BlockWorker:
         clock.append(time.perf_counter())
         # The wait for the network belongs to nobody's account: it is another block's time.
         with self._network:
-            if _stopping.is_set():
+            if self.stopping.is_set():
                 return None
             waited = time.perf_counter() - clock[-1]
             labels, more = self._predict(block, pieces)
@@ -194,7 +195,6 @@ class _Piece:
 
 _workers: dict[Job, BlockWorker] = {}
 _workers_lock = threading.Lock()
-_stopping = threading.Event()
 
 
 def worker_for(job: Job) -> BlockWorker:
@@ -213,12 +213,21 @@ def release(job: Job) -> None:
         worker.source.close()
 
 
-def stop(stopping: bool = True) -> None:
-    """Let this process begin no more blocks; the one in the network is finished."""
-    if stopping:
-        _stopping.set()
-    else:
-        _stopping.clear()
+def stop(job: Job) -> None:
+    """Let this process begin no more blocks of `job`; the one in the network is finished."""
+    with _workers_lock:
+        worker = _workers.get(job)
+    if worker is not None:
+        worker.stopping.set()
+
+
+def leave_out(job: Job, index: int, reason: str) -> BlockRecord:
+    """Commit block `index` as nothing but nodata, because of `reason`; the network is not asked."""
+    window = job.plan.grid.block_at(index).write
+    labels = np.full(window.size, NODATA, np.uint8)
+    crc = MaskStore.open(job.store).commit(window, labels)
+    counts = ((NODATA, window.size.area),)
+    return BlockRecord(index, crc, counts, (0.0, 0.0, 0.0), (BadTile(window, reason),))
 
 
 def compute_block(job: Job, index: int, mask_bad: bool) -> BlockRecord | BlockFailure | None:

@@ -2,10 +2,12 @@
 
 Only the driver writes it. A line is JSON, a space and the CRC-32 of the JSON, so that a line
 torn by a crash is recognised; what follows the first bad line is cut off and computed again.
+A driver that ends in any way but by being killed says so: what was under way then killed no one.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -17,7 +19,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from tilseg.errors import OutputError
+from tilseg.durable import writing
 from tilseg.window import Window
 
 _SYNC_SECONDS = 2.0
@@ -51,7 +53,8 @@ _records = TypeAdapter(BlockRecord)
 
 
 class Journal:
-    """Append-only record of the blocks of a run.
+    """Append-only record of the blocks of a run; every method that writes raises OutputError
+    E-OUTPUT-WRITE where the disk refuses.
 
     records: finished blocks by index. deaths: how often a block was under way when its driver
     died, by index.
@@ -61,10 +64,12 @@ class Journal:
         self.path = path
         self.records: dict[int, BlockRecord] = {}
         self.deaths: Counter[int] = Counter()
-        good = self._load()
-        self._file = path.open("ab")
-        # A torn tail would glue itself to the next line.
-        self._file.truncate(good)
+        self._good = self._load()
+        with writing(path):
+            # Unbuffered: a line that the disk refused must not turn up again on closing.
+            self._file = path.open("ab", buffering=0)
+            # A torn tail would glue itself to the next line.
+            self._file.truncate(self._good)
         self._synced = time.monotonic()
 
     def _load(self) -> int:
@@ -80,6 +85,8 @@ class Journal:
             good += len(line)
             if "driver" in content:
                 self.deaths.update(under_way)
+                under_way.clear()
+            elif "ended" in content:
                 under_way.clear()
             elif "begun" in content:
                 under_way.add(content["begun"])
@@ -99,10 +106,7 @@ class Journal:
         self._write({"begun": index})
 
     def append(self, record: BlockRecord) -> None:
-        """Note a block whose files are already in place; on disk within two seconds.
-
-        Raises OutputError E-OUTPUT-WRITE.
-        """
+        """Note a block whose files are already in place; on disk within two seconds."""
         self.records[record.index] = record
         self._write(_records.dump_python(record, mode="json"))
         if time.monotonic() - self._synced > _SYNC_SECONDS:
@@ -110,20 +114,27 @@ class Journal:
 
     def _write(self, content: dict[str, Any]) -> None:
         body = json.dumps(content, separators=(",", ":")).encode()
-        try:
-            self._file.write(body + b" %08x\n" % zlib.crc32(body))
-            self._file.flush()
-        except OSError as error:
-            raise OutputError("E-OUTPUT-WRITE", path=self.path, reason=error.strerror) from error
+        line = body + b" %08x\n" % zlib.crc32(body)
+        with writing(self.path):
+            if self._file.write(line) != len(line):
+                # The disk took a part; the system says why only to the next write.
+                self._file.truncate(self._good)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._good += len(line)
 
     def sync(self) -> None:
         """Force every line to the disk."""
-        os.fdatasync(self._file.fileno())
+        with writing(self.path):
+            os.fsync(self._file.fileno())
         self._synced = time.monotonic()
 
     def close(self) -> None:
-        self.sync()
-        self._file.close()
+        """Note that this driver ends by itself, and force every line to the disk."""
+        try:
+            self._write({"ended": os.getpid()})
+            self.sync()
+        finally:
+            self._file.close()
 
 
 def _decode(line: bytes) -> dict[str, Any] | None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +30,10 @@ _IN_FLIGHT_PER_THREAD = 3
 _THREADS_PER_PROCESS = 3
 _CONNECT_SECONDS = 10
 
-_DIED = "the worker process died"
+_SPAWN_SECONDS = 120
+_STOP_SECONDS = 0.1
+
+_DIED = "its process died whenever it was computed"
 
 Outcome = BlockRecord | BlockFailure | None
 
@@ -65,31 +70,32 @@ def run_blocks(
 
     on_begin, on_record: called in this thread when a block is handed out and when it is done,
         in no set order.
-    stop: asked after every block; once true, what is in the network is finished, no more begun.
+    stop: asked several times a second, from a thread of its own; once true, what is in the
+        network is finished, no more begun.
     mask_bad: at the last attempt, commit what can be computed of a block and leave the rest as
         nodata. alone: blocks to try last, one at a time in a process of their own, because
-        their like has killed one before.
+        they were under way whenever one died.
 
     A block that fails is tried once more with a fresh image handle, and a last time with no
-    other block beside it. Raises whatever concerns every block, such as a full disk.
+    other block beside it. One that was under way at three deaths of a process is tried in a
+    process of its own, twice; it fails when both die. Raises whatever concerns every block,
+    such as a full disk.
     """
-    attempts = _Attempts(job, on_begin, on_record, stop)
-    failed: list[BlockFailure] = []
-    infer.stop(False)
+    attempts = _Attempts(job, on_begin, on_record, stop, mask_bad)
     try:
         with connect(job, cluster) as (client, threads):
-            failed = attempts.stream(client, pending, threads * _IN_FLIGHT_PER_THREAD)
-            if failed and not stop():
-                client.run(infer.release, job)
-                failed = attempts.stream(client, _indices(failed), threads)
-            if failed and not stop():
-                failed = attempts.stream(client, _indices(failed), 1, mask_bad=mask_bad)
-        suspects = [*alone, *(failure.index for failure in failed if _killed(failure))]
+            failed = attempts.in_company(client, pending, threads)
+        suspects = sorted({*alone, *_killers(failed)})
         if suspects and not stop():
             failed = [failure for failure in failed if not _killed(failure)]
-            with connect(job, Cluster("processes", 1)) as (client, _):
-                failed += attempts.stream(client, suspects, 1, mask_bad=mask_bad)
-        return failed
+            own = cluster if cluster.kind == "external" else Cluster("processes", 1)
+            with connect(job, own, allowed_failures=1) as (client, _):
+                failed += attempts.stream(client, suspects, 1, last=True)
+        if not mask_bad or stop():
+            return failed
+        for index in _killers(failed):
+            on_record(infer.leave_out(job, index, _DIED))
+        return [failure for failure in failed if not _killed(failure)]
     finally:
         infer.release(job)
 
@@ -103,16 +109,36 @@ class _Attempts:
         on_begin: Callable[[int], None],
         on_record: Callable[[BlockRecord], None],
         stop: Callable[[], bool],
+        mask_bad: bool,
     ) -> None:
         self.job = job
         self.on_begin = on_begin
         self.on_record = on_record
         self.stop = stop
+        self.mask_bad = mask_bad
+
+    def in_company(self, client: Any, pending: Iterable[int], threads: int) -> list[BlockFailure]:
+        """Three attempts; those that seem to kill their process get no further one here."""
+        failed = self.stream(client, pending, threads * _IN_FLIGHT_PER_THREAD)
+        killed = [failure for failure in failed if _killed(failure)]
+        failed = [failure for failure in failed if not _killed(failure)]
+        if failed and not self.stop():
+            client.run(infer.release, self.job)
+            failed = self.stream(client, _indices(failed), threads)
+        if failed and not self.stop():
+            failed = self.stream(client, _indices(failed), 1, last=True)
+        return killed + failed
 
     def stream(
-        self, client: Any, pending: Iterable[int], in_flight: int, *, mask_bad: bool = False
+        self, client: Any, pending: Iterable[int], in_flight: int, *, last: bool = False
     ) -> list[BlockFailure]:
         """Compute `pending` with at most `in_flight` handed out; returns what failed."""
+        with _stopping(client, self.job, self.stop):
+            return self._stream(client, pending, in_flight, last and self.mask_bad)
+
+    def _stream(
+        self, client: Any, pending: Iterable[int], in_flight: int, mask_bad: bool
+    ) -> list[BlockFailure]:
         failures: list[BlockFailure] = []
         todo = iter(pending)
         indices: dict[str, int] = {}
@@ -128,7 +154,6 @@ class _Attempts:
 
         for _ in range(in_flight):
             submit()
-        stopping = False
         for future in completed:
             outcome = self._outcome(future, indices.pop(future.key))
             future.release()
@@ -136,10 +161,7 @@ class _Attempts:
                 self.on_record(outcome)
             elif isinstance(outcome, BlockFailure):
                 failures.append(outcome)
-            if not stopping and self.stop():
-                stopping = True
-                client.run(infer.stop)
-            if not stopping:
+            if not self.stop():
                 submit()
         return failures
 
@@ -152,8 +174,35 @@ class _Attempts:
         return outcome
 
 
+@contextmanager
+def _stopping(client: Any, job: Job, stop: Callable[[], bool]) -> Iterator[None]:
+    """Pass a wish to stop on to the workers as it comes, and an error inside likewise."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_STOP_SECONDS):
+            if stop():
+                client.run(infer.stop, job, on_error="ignore")
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    except BaseException:
+        client.run(infer.stop, job, on_error="ignore")
+        raise
+    finally:
+        done.set()
+        watcher.join()
+
+
 def _killed(failure: BlockFailure) -> bool:
     return any(tile.reason == _DIED for tile in failure.bad)
+
+
+def _killers(failures: Iterable[BlockFailure]) -> list[int]:
+    return _indices(failure for failure in failures if _killed(failure))
 
 
 def _indices(failures: Iterable[BlockFailure]) -> list[int]:
@@ -161,27 +210,32 @@ def _indices(failures: Iterable[BlockFailure]) -> list[int]:
 
 
 @contextmanager
-def connect(job: Job, cluster: Cluster) -> Iterator[tuple[Any, int]]:
+def connect(job: Job, cluster: Cluster, *, allowed_failures: int = 2) -> Iterator[tuple[Any, int]]:
     """A client whose workers have all been checked against `job`, and their threads in all.
+
+    allowed_failures: deaths of a worker that a block may be part of before it counts as failed;
+        an external scheduler has its own number.
 
     Raises ResourceError E-SCHEDULER when there is no scheduler, E-WORKER-VERSION when a worker
     has other versions, ModelError E-MODEL-CHANGED when it sees another model.
     """
     with ExitStack() as stack:
-        stack.enter_context(dask.config.set(_SETTINGS))
+        settings = _SETTINGS | {"distributed.scheduler.allowed-failures": allowed_failures}
+        stack.enter_context(dask.config.set(settings))
         if cluster.kind == "external":
             client = stack.enter_context(_external(cluster.scheduler or ""))
         else:
-            local = stack.enter_context(LocalCluster(**_local(cluster)))
-            client = stack.enter_context(Client(local))
-        _wait_for_workers(client)
-        client.run(infer.stop, False)
+            client = stack.enter_context(_local(cluster, job))
+        _wait_for_workers(client, cluster)
+        # An earlier driver that was killed may have left an image open there.
+        client.run(infer.release, job)
         client.register_plugin(_Check(job), name=_CHECK)
         try:
             yield client, sum(client.nthreads().values())
         finally:
             client.unregister_worker_plugin(_CHECK)
-            client.run(infer.release, job)
+            # A worker that dies meanwhile has nothing left to release.
+            client.run(infer.release, job, on_error="ignore")
 
 
 _CHECK = "tilseg-check"
@@ -202,9 +256,10 @@ class _Check(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
             raise
 
 
-def _wait_for_workers(client: Any) -> None:
+def _wait_for_workers(client: Any, cluster: Cluster) -> None:
+    seconds = _CONNECT_SECONDS if cluster.kind == "external" else _SPAWN_SECONDS
     try:
-        client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
+        client.wait_for_workers(1, timeout=seconds)
     except TimeoutError:
         raise ResourceError("E-SCHEDULER", reason="the scheduler has no workers") from None
 
@@ -217,26 +272,57 @@ _SETTINGS = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
     "distributed.admin.tick.limit": "1h",
+    # Locks would guard scratch that nothing is ever written to.
+    "distributed.worker.use-file-locking": False,
     "distributed.comm.timeouts.connect": f"{_CONNECT_SECONDS}s",
-    "distributed.scheduler.allowed-failures": 2,
 }
 
 
-def _local(cluster: Cluster) -> dict[str, Any]:
+@contextmanager
+def _local(cluster: Cluster, job: Job) -> Iterator[Any]:
+    """A cluster of this machine for one run, and a client of it."""
     settings: dict[str, Any] = {
         "dashboard_address": None,
         "silence_logs": logging.CRITICAL,
-        "host": "127.0.0.1",
+        "n_workers": 0,
+        # Beside the store, so that what a killed run leaves goes with the workspace.
+        "local_directory": str(Path(job.store).parents[1]),
     }
     if cluster.kind == "threads":
-        inside = {"processes": False, "protocol": "inproc://", "host": None}
-        return settings | inside | {"n_workers": 1, "threads_per_worker": cluster.workers}
-    return settings | {
-        "processes": True,
-        "n_workers": cluster.workers,
-        "threads_per_worker": _THREADS_PER_PROCESS,
-        "memory_limit": 0,
-    }
+        settings |= {"processes": False, "protocol": "inproc://", "n_workers": 1}
+        settings |= {"threads_per_worker": cluster.workers}
+    else:
+        settings |= {"processes": True, "host": "127.0.0.1", "memory_limit": 0}
+        settings |= {"threads_per_worker": _THREADS_PER_PROCESS}
+    with ExitStack() as stack:
+        with _signals_held() if cluster.kind == "processes" else nullcontext():
+            local = stack.enter_context(LocalCluster(**settings))
+        if cluster.kind == "processes":
+            local.scale(cluster.workers)
+        yield stack.enter_context(Client(local))
+
+
+# What asks a run to stop. Terminals and SLURM send it to every process of the run.
+_GROUP_SIGNALS = {
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+    if hasattr(signal, name)
+}
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Threads begun inside, and every process that they begin, never see a group's signals.
+
+    A cluster begins its workers from a thread of its own, and a signal mask is inherited: so
+    workers are deaf from their first instruction on, and the driver, whose main thread hears
+    again at the end, lets them finish. They die with the driver by the pipe that Dask holds.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -15,23 +15,27 @@ slide.tif.json, and is published first.
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import json
 import os
-import shutil
-import socket
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from tilseg.errors import ExistsError, LockedError, OutputError
+from tilseg.durable import (
+    remove,
+    seal,
+    sync_directory,
+    sync_tree,
+    unseal,
+    write_durably,
+    writing,
+)
+from tilseg.errors import ExistsError, OutputError
+from tilseg.lock import Lock
 
 RECEIPT = "run.json"
 # Suffix of an output that is one file -> the file of a result that it is.
 SINGLE = {".tif": "mask.tif", ".tiff": "mask.tif", ".zarr": "mask.zarr"}
+# By these a receipt is told from somebody else's file, even when it is damaged.
+_FIELDS = (b'"fingerprint"', b'"bad_tiles"', b'"files"', b'"blocks"')
 
 
 class Workspace:
@@ -50,7 +54,7 @@ class Workspace:
         self._receipt = final.with_name(f"{final.name}.json") if single else final / RECEIPT
         self._old = final.parent / f".{final.name}.old"
         self._trash = final.parent / f".{final.name}.trash"
-        self._lock = final.parent / f".{final.name}.lock"
+        self.lock = Lock(final.parent / f".{final.name}.lock", final)
 
     def check_parent(self) -> None:
         """Raises OutputError E-OUTPUT-PARENT unless the output's folder can be written."""
@@ -58,53 +62,21 @@ class Workspace:
         if not parent.is_dir() or not os.access(parent, os.W_OK):
             raise OutputError("E-OUTPUT-PARENT", path=self.final, parent=parent)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Own the output; raises LockedError E-LOCKED naming the driver that does.
-
-        The operating system drops the lock when its holder dies, however it dies.
-        """
-        with self._take_lock() as file:
-            file.truncate(0)
-            started = time.strftime("%Y-%m-%d %H:%M:%S")
-            file.write(f"process {os.getpid()} on {socket.gethostname()} since {started}\n")
-            file.flush()
-            try:
-                yield
-            finally:
-                self._lock.unlink(missing_ok=True)
-
-    def _take_lock(self) -> IO[str]:
-        while True:
-            file = self._lock.open("a+")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.seek(0)
-                owner = file.read().strip() or "unknown"
-                file.close()
-                if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                    raise LockedError("E-LOCKED", path=self.final, owner=owner) from None
-                raise OutputError(
-                    "E-OUTPUT-WRITE", path=self._lock, reason=error.strerror
-                ) from error
-            # Its last owner may have removed the file between our open and our lock; a lock
-            # on a removed file guards nothing.
-            try:
-                if os.path.samestat(os.fstat(file.fileno()), self._lock.stat()):
-                    return file
-            except FileNotFoundError:
-                pass
-            file.close()
-
     def repair(self) -> None:
-        """Finish or undo a publication that was interrupted between its renames."""
-        _remove(self._trash)
+        """Finish or undo a publication that was interrupted between its renames.
+
+        Raises OutputError E-OUTPUT-WRITE, as all methods that write do.
+        """
+        with writing(self.final):
+            self._repair()
+
+    def _repair(self) -> None:
+        remove(self._trash)
         if self.single and self._is_announced():
             self._put_in_place()
         if self._old.exists():
             if self.final.exists():
-                _remove(self._old)
+                remove(self._old)
             else:
                 self._old.rename(self.final)
         written = self.partial.exists() if self.single is None else (self.result / RECEIPT).exists()
@@ -112,62 +84,76 @@ class Workspace:
             # Published, but killed before the emptied workspace was removed.
             self.discard()
 
+    def check_ours(self) -> None:
+        """Raises ExistsError E-EXISTS-FOREIGN where anything that tilseg did not make is in the
+        way; a result whose receipt is damaged is still ours."""
+        places = [self.final, self._receipt] if self.single else [self.final]
+        if any(os.path.lexists(path) for path in places):
+            try:
+                written = self._receipt.read_bytes()
+            except OSError:
+                written = b""
+            # Most names of a receipt's fields outlive the damage of a few bytes.
+            if sum(name in written for name in _FIELDS) < 2:
+                raise ExistsError("E-EXISTS-FOREIGN", path=self.final)
+
     def receipt(self) -> dict[str, Any] | None:
         """The receipt of the result in place; None when there is no result.
 
-        Raises ExistsError E-EXISTS-FOREIGN for anything tilseg did not make.
+        Raises ExistsError E-EXISTS-FOREIGN for anything tilseg did not make, E-EXISTS-DAMAGED
+        for a receipt that it made but that is not as it was.
         """
+        self.check_ours()
         if not os.path.lexists(self.final):
             return None
         try:
-            content = json.loads(self._receipt.read_text())
+            return unseal(self._receipt.read_bytes())
         except (OSError, ValueError):
-            content = None
-        if not isinstance(content, dict) or "fingerprint" not in content:
-            raise ExistsError("E-EXISTS-FOREIGN", path=self.final)
-        return content
+            raise ExistsError("E-EXISTS-DAMAGED", path=self.final) from None
 
     def unfinished(self) -> dict[str, Any] | None:
         """The fingerprint and frozen plan of an unfinished run; None when there is none.
 
-        A workspace killed before its plan was written holds nothing worth keeping.
+        A workspace killed before its plan was written holds nothing worth keeping. Raises
+        ExistsError E-PARTIAL-DAMAGED where the plan is not as it was written.
         """
         try:
-            content: dict[str, Any] = json.loads(self.plan.read_text())
+            return unseal(self.plan.read_bytes())
         except FileNotFoundError:
             return None
-        return content
+        except (OSError, ValueError):
+            raise ExistsError("E-PARTIAL-DAMAGED", path=self.partial) from None
 
     def begin(self, content: dict[str, Any]) -> None:
         """Make an empty workspace whose plan.json holds `content`."""
         self.discard()
-        self.result.mkdir(parents=True)
-        write_durably(self.plan, json.dumps(content, indent=1))
+        with writing(self.partial):
+            self.result.mkdir(parents=True)
+        write_durably(self.plan, seal(content))
 
     def discard(self) -> None:
         """Remove the workspace, which only tilseg makes."""
-        _remove(self._trash)
-        if self.partial.exists():
-            # Renamed first: half of a workspace must never be taken for one.
-            self.partial.rename(self._trash)
-            _remove(self._trash)
+        with writing(self.partial):
+            remove(self._trash)
+            if self.partial.exists():
+                # Renamed first: half of a workspace must never be taken for one.
+                self.partial.rename(self._trash)
+                remove(self._trash)
 
     def publish(self) -> None:
         """Put the result in place of whatever has the final name, and remove the workspace.
 
-        Raises OutputError E-OUTPUT-WRITE; a second call after it, or after a kill at any
-        point and `repair`, ends in the same.
+        Raises OutputError E-OUTPUT-WRITE, LockedError E-LOCK-LOST; a second call after it, or
+        after a kill at any point and `repair`, ends in the same.
         """
-        try:
+        with writing(self.final):
             sync_tree(self.result)
+            # The last moment at which another owner can be let pass.
+            self.lock.check()
             if self.single:
                 write_durably(self._receipt, (self.result / RECEIPT).read_text())
             self._put_in_place()
             self.discard()
-        except OSError as error:
-            if isinstance(error, OutputError):
-                raise
-            raise OutputError("E-OUTPUT-WRITE", path=self.final, reason=error.strerror) from error
 
     def _is_announced(self) -> bool:
         """Whether the receipt of the finished result is in place, but not yet the result."""
@@ -182,49 +168,4 @@ class Workspace:
             self.final.rename(self._old)
         self._ready.rename(self.final)
         sync_directory(self.final.parent)
-        _remove(self._old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Write a small file whole or not at all, and force it to the disk.
-
-    Raises OutputError E-OUTPUT-WRITE.
-    """
-    attempt = path.with_name(f"{path.name}.attempt")
-    try:
-        with attempt.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        attempt.replace(path)
-    except OSError as error:
-        attempt.unlink(missing_ok=True)
-        raise OutputError("E-OUTPUT-WRITE", path=path, reason=error.strerror) from error
-
-
-def sync_tree(root: Path) -> None:
-    """Force every file below `root`, then every directory, to the disk."""
-    directories = []
-    for folder, _, names in os.walk(root):
-        directories.append(Path(folder))
-        for name in names:
-            with (Path(folder) / name).open("rb") as file:
-                os.fsync(file.fileno())
-    for directory in reversed(directories):
-        sync_directory(directory)
-
-
-def sync_directory(path: Path) -> None:
-    """Force a directory's entries to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        remove(self._old)

@@ -53,6 +53,11 @@ DEGRADED = 3
     help="Stop after a time such as 3h50m, to be continued (exit 75).",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a result or unfinished run that differs.")
+@click.option(
+    "--break-lock",
+    is_flag=True,
+    help="Own the output though another run seems to; for when that one is known to be dead.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of a table.")
 def command(
     image: str,
@@ -64,6 +69,7 @@ def command(
     on_bad_tile: Literal["fail", "mask"],
     stop_after: float | None,
     overwrite: bool,
+    break_lock: bool,
     as_json: bool,
     **choices: Any,
 ) -> None:
@@ -90,6 +96,7 @@ def command(
                     outputs=outputs,
                     cluster=_cluster(workers, processes, scheduler),
                     overwrite=overwrite,
+                    break_lock=break_lock,
                     on_bad_tile=on_bad_tile,
                     progress=display.update,
                     stop=stop,

@@ -5,6 +5,7 @@ Results go to stdout, progress to stderr: a bar on a terminal, plain lines elsew
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
     from tilseg.verbs.run import RunReport
 
 _PHASES = {
+    "recover": "checking",
     "predict": "segmenting",
     "pyramid": "pyramid",
     "tif": "mask.tif",
     "check": "reading back",
 }
 _LINE_SECONDS = 10.0
+
+_log = logging.getLogger("tilseg")
 
 
 class _Rate(ProgressColumn):
@@ -38,10 +42,11 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed / 1e6:.2f} Mpix/s")
 
 
-class ProgressDisplay:
-    """Shows the progress of a run on stderr."""
+class ProgressDisplay(logging.Handler):
+    """Shows the progress of a run, and what it has to say, on stderr."""
 
     def __init__(self) -> None:
+        super().__init__(logging.INFO)
         self._console = Console(stderr=True)
         self._bar = (
             Progress(
@@ -59,6 +64,8 @@ class ProgressDisplay:
         self._lines: dict[str, _Lines] = {}
 
     def __enter__(self) -> ProgressDisplay:
+        _log.addHandler(self)
+        _log.setLevel(logging.INFO)
         if self._bar:
             self._bar.start()
         return self
@@ -71,6 +78,11 @@ class ProgressDisplay:
     ) -> None:
         if self._bar:
             self._bar.stop()
+        _log.removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A line above the bar."""
+        self._console.print(Text(record.getMessage()), soft_wrap=True)
 
     def update(self, progress: RunProgress) -> None:
         """Show one step; phases appear as they begin."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -10,25 +11,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tilseg.card import Card, read_card
+from tilseg.disk import Need, check_disk, needed, tree_bytes
 from tilseg.errors import (
     BlocksFailed,
-    DamageError,
     ExistsError,
     InputError,
     OutputError,
     Stopped,
     UsageError,
 )
+from tilseg.exactness import inexactness
 from tilseg.fingerprint import adopt, differences, fingerprint, plan_from_json, plan_to_json
 from tilseg.finish import Finisher, Phase
 from tilseg.infer import BlockFailure, Job, versions
 from tilseg.journal import BadTile, BlockRecord, Journal
 from tilseg.plan import Plan
 from tilseg.receipt import bad_tiles
+from tilseg.resume import recover
 from tilseg.schedule import IN_PROCESS, Cluster, run_blocks
-from tilseg.sinks.zarr import MaskStore
 from tilseg.source import Source, open_source
 from tilseg.workspace import Workspace
+
+_log = logging.getLogger("tilseg")
 
 OUTPUTS = ("zarr", "tif")
 # A block that was under way at this many deaths of its driver is tried in a process of its own.
@@ -93,6 +97,7 @@ def run(
     cluster: Cluster = IN_PROCESS,
     batch: int = 1,
     overwrite: bool = False,
+    break_lock: bool = False,
     on_bad_tile: Literal["fail", "mask"] = "fail",
     progress: Callable[[Progress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
@@ -104,13 +109,16 @@ def run(
     of the same plan is left alone. Nothing bears the final name until all of it is written,
     read back and on the disk. See `RunOptions` for the options.
 
-    progress: called in this thread as phases advance. stop: asked after every block; once
-    true, the run ends within a block and can be continued.
+    break_lock: own the output even where another run seems to; that one ends as soon as it
+        looks. progress: called in this thread as phases advance. stop: asked several times a
+        second, from any thread; once true, the run ends within a block and can be continued.
+
+    What the run finds and does about an earlier one goes to the logger "tilseg".
 
     Raises ExistsError (exit 10), LockedError (11), BlocksFailed (5), OutputError (7),
     InputError (4), ModelError (6), ResourceError (8) and Stopped (75).
     """
-    space = Workspace(Path(output).absolute())
+    space = Workspace(Path(output).resolve())
     if space.single:
         outputs = [Path(space.single).suffix.removeprefix(".")]
     options = RunOptions(tuple(outputs), cluster, batch, overwrite, on_bad_tile)
@@ -118,7 +126,7 @@ def run(
     try:
         _check_apart(space.final, source.identity().get("path"))
         space.check_parent()
-        with space.locked():
+        with space.lock.held(take_over=break_lock):
             return _Run(space, plan, source, options, progress, stop).carry_out()
     finally:
         source.close()
@@ -153,7 +161,10 @@ class _Run:
         self.stop = stop
         self.identity = source.identity()
         self.card: Card = read_card(plan.model)
-        self.store_path = space.result / "mask.zarr"
+        # One that is no output stays out of the result, and is there until that is published.
+        folder = space.result if "zarr" in options.outputs else space.partial
+        self.store_path = folder / "mask.zarr"
+        self.inexact: dict[str, Any] | None = None
         self.began = time.perf_counter()
 
     def carry_out(self) -> RunReport:
@@ -161,6 +172,7 @@ class _Run:
         finished = self._finished()
         if finished is not None:
             return finished
+        check_disk(self.space.final, self._need(), tree_bytes(self.space.partial))
         self._begin_or_resume()
         journal = Journal(self.space.journal)
         try:
@@ -169,7 +181,7 @@ class _Run:
             self._predict(journal)
         finally:
             journal.close()
-            if not journal.records:
+            if not journal.records and self.space.lock.is_mine():
                 # Ended before its first block: there is nothing to continue.
                 self.space.discard()
         return self._publish(journal.records, skipped, time.perf_counter() - began)
@@ -177,8 +189,17 @@ class _Run:
     def _prints(self, plan: Plan) -> dict[str, Any]:
         return fingerprint(plan, self.identity, self.options.outputs)
 
+    def _need(self, level0: int = 0) -> Need:
+        classes = len(self.card.classes)
+        is_map = self.source.georef.is_map
+        outputs = self.options.outputs
+        return needed(self.plan.grid, classes, outputs, is_map=is_map, level0=level0)
+
     def _finished(self) -> RunReport | None:
         """The report of a result that is there already and is this run's."""
+        if self.options.overwrite:
+            self.space.check_ours()
+            return None
         receipt = self.space.receipt()
         if receipt is None:
             return None
@@ -186,8 +207,6 @@ class _Run:
         differ = differences(receipt["fingerprint"], self._prints(plan))
         if not differ and receipt["status"] == "degraded" and self.options.on_bad_tile == "fail":
             differ = "on-bad-tile (mask -> fail)"
-        if self.options.overwrite:
-            return None
         if differ:
             raise ExistsError("E-EXISTS", path=self.space.final, fields=differ)
         summary = receipt["summary"]
@@ -197,28 +216,45 @@ class _Run:
 
     def _begin_or_resume(self) -> None:
         """Take over an unfinished run that is the same, or begin a new one."""
-        unfinished = self.space.unfinished()
+        unfinished = self._unfinished()
         if unfinished is not None:
             plan = adopt(self.plan, plan_from_json(unfinished["plan"]))
             differ = differences(unfinished["fingerprint"], self._prints(plan))
             if not differ:
                 self.plan = plan
+                self.inexact = unfinished["inexact"]
                 return
             if not self.options.overwrite:
                 raise ExistsError("E-PARTIAL", path=self.space.partial, fields=differ)
-        self.space.begin({"fingerprint": self._prints(self.plan), "plan": plan_to_json(self.plan)})
+        self.inexact = inexactness(self.plan, self.source) if self.card.inexact else None
+        content = {"fingerprint": self._prints(self.plan), "plan": plan_to_json(self.plan)}
+        self.space.begin(content | {"inexact": self.inexact})
+
+    def _unfinished(self) -> dict[str, Any] | None:
+        try:
+            return self.space.unfinished()
+        except ExistsError:
+            if self.options.overwrite:
+                return None
+            raise
 
     def _keep_what_holds(self, journal: Journal) -> int:
-        """Drop from the journal every block that does not read back as it says, and, unless
-        they may stay, those with tiles left out; returns how many blocks are kept."""
-        grid = self.plan.grid
-        store = MaskStore.create(self.store_path, grid.shape, grid.block)
-        store.sweep()
-        for index, record in list(journal.records.items()):
-            may_stay = not record.bad or self.options.on_bad_tile == "mask"
-            if not (may_stay and index < len(grid) and _holds(store, self.plan, record)):
-                del journal.records[index]
-        return len(journal.records)
+        """Leave in the journal the blocks that are there and sound; returns how many."""
+        before = len(journal.records)
+        recover(
+            self.space.result,
+            self.store_path,
+            self.plan,
+            journal,
+            keep_bad=self.options.on_bad_tile == "mask",
+            progress=lambda done, total: self._report("recover", done, total, len(journal.records)),
+        )
+        kept = len(journal.records)
+        if before:
+            again = f"; {before - kept:,} are computed again" if kept < before else ""
+            total = len(self.plan.grid)
+            _log.info("resuming: %s of %s blocks verified%s", f"{kept:,}", f"{total:,}", again)
+        return kept
 
     def _predict(self, journal: Journal) -> None:
         """Compute every block the journal lacks."""
@@ -229,6 +265,7 @@ class _Run:
 
         def on_record(record: BlockRecord) -> None:
             nonlocal done
+            self.space.lock.check()
             journal.append(record)
             done += grid.block_at(record.index).write.size.area
             self.progress(Progress("predict", done, total))
@@ -236,6 +273,7 @@ class _Run:
         pending = [index for index in range(len(grid)) if index not in journal.records]
         if not pending:
             return
+        self._end_if_asked(len(journal.records))
         alone = [index for index in pending if journal.deaths[index] >= _SUSPECT_DEATHS]
         journal.begin_driver()
         failed = run_blocks(
@@ -253,8 +291,9 @@ class _Run:
 
     def _give_up(self, failed: list[BlockFailure], done: int) -> None:
         total = len(self.plan.grid)
-        if self.stop():
-            raise Stopped("E-STOPPED", done=done, total=total)
+        self._end_if_asked(done)
+        # A file that is being written over is the cause, not the tiles that it spoils.
+        self._recheck_input()
         tiles = [tile for failure in failed for tile in failure.bad]
         first = min(tiles, key=lambda tile: tile.window)
         raise BlocksFailed(
@@ -266,20 +305,24 @@ class _Run:
         )
 
     def _publish(self, records: dict[int, BlockRecord], skipped: int, predict: float) -> RunReport:
+        level0 = tree_bytes(self.store_path / "0" / "c")
+        check_disk(self.space.final, self._need(level0), level0)
         finisher = Finisher(
             self.space.result,
+            self.store_path,
             self.plan,
             self.source,
             self.card,
             self._prints(self.plan),
             bool(self.space.single),
-            self._report,
+            lambda phase, done, total: self._report(phase, done, total, len(self.plan.grid)),
         )
         began = time.perf_counter()
         finisher.write_masks(records, self.options.outputs)
         now = time.perf_counter()
         summary = finisher.write_texts(
             records,
+            inexact=self.inexact,
             skipped=skipped,
             seconds={"predict": predict, "finish": now - began, "total": now - self.began},
         )
@@ -290,21 +333,21 @@ class _Run:
         done = len(records) - skipped
         return RunReport(status, self.space.final, True, done, skipped, bad, summary)
 
-    def _report(self, phase: Phase, done: int, total: int) -> None:
+    def _report(self, phase: Phase, done: int, total: int, blocks: int) -> None:
         self.progress(Progress(phase, done, total))
+        self._end_if_asked(blocks)
+
+    def _end_if_asked(self, blocks: int) -> None:
         if self.stop():
-            blocks = len(self.plan.grid)
-            raise Stopped("E-STOPPED", done=blocks, total=blocks)
+            raise Stopped("E-STOPPED", done=blocks, total=len(self.plan.grid))
 
     def _recheck_input(self) -> None:
-        now = self.source.identity()
-        fields = [name for name in now if now[name] != self.identity.get(name)]
-        if fields:
-            raise InputError("E-INPUT-CHANGED", path=self.plan.source, fields=", ".join(fields))
-
-
-def _holds(store: MaskStore, plan: Plan, record: BlockRecord) -> bool:
-    try:
-        return store.block_crc(plan.grid.block_at(record.index).write) == record.crc
-    except DamageError:
-        return False
+        try:
+            now = self.source.identity()
+        except (OSError, InputError) as error:
+            fields = "it can't be read any more"
+            raise InputError("E-INPUT-CHANGED", path=self.plan.source, fields=fields) from error
+        changed = [name for name in now if now[name] != self.identity.get(name)]
+        if changed:
+            fields = ", ".join(changed)
+            raise InputError("E-INPUT-CHANGED", path=self.plan.source, fields=fields)

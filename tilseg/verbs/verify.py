@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from tilseg.card import file_sha256
+from tilseg.durable import unseal
 from tilseg.errors import DamageError, InputError
 from tilseg.fingerprint import plan_from_json
 from tilseg.plan import TileGrid
-from tilseg.receipt import files, own_sha256
+from tilseg.receipt import files
 from tilseg.workspace import RECEIPT, SINGLE
 
 
@@ -60,14 +60,11 @@ def verify(
 
 def _receipt(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        return unseal(path.read_bytes())
     except FileNotFoundError:
         raise InputError("E-INPUT-MISSING", path=path) from None
-    except (OSError, ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict) or content.get("sha256") != own_sha256(content):
-        raise DamageError("E-VERIFY-RECEIPT", path=path)
-    return content
+    except (OSError, ValueError):
+        raise DamageError("E-VERIFY-RECEIPT", path=path) from None
 
 
 def _hash(path: Path) -> str | None:

@@ -1,0 +1,94 @@
+"""Writes that are whole or not there, and errors of the disk as errors of ours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tilseg.errors import OutputError, TilsegError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Every OSError inside leaves as OutputError E-OUTPUT-WRITE (exit 7) that names `path`."""
+    try:
+        yield
+    except TilsegError:
+        # Some are OSErrors too, and say more.
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError("E-OUTPUT-WRITE", path=path, reason=reason) from error
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Write a small file whole or not at all, and force it and its name to the disk.
+
+    Raises OutputError E-OUTPUT-WRITE.
+    """
+    attempt = path.with_name(f"{path.name}.attempt")
+    with writing(path):
+        try:
+            with attempt.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            attempt.replace(path)
+        except OSError:
+            attempt.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+
+
+def seal(content: Mapping[str, Any]) -> str:
+    """`content` as JSON text that ends in the sha256 of all the rest."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**content, "sha256": digest}, indent=1)
+
+
+def unseal(written: bytes) -> dict[str, Any]:
+    """What `seal` was given; raises ValueError where one bit of its text is another."""
+    try:
+        content: dict[str, Any] = json.loads(written)
+        content.pop("sha256")
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
+        raise ValueError("is no sealed JSON") from None
+    # Of the text, not of the values: "1e-5" and "1E-5" differ by a bit and are the same number.
+    if seal(content).encode() != written:
+        raise ValueError("differs from its sha256")
+    return content
+
+
+def sync_tree(root: Path) -> None:
+    """Force every file below `root`, then every directory from the innermost out, to the disk."""
+    directories = []
+    for folder, _, names in os.walk(root):
+        directories.append(Path(folder))
+        for name in names:
+            with (Path(folder) / name).open("rb") as file:
+                os.fsync(file.fileno())
+    for directory in reversed(directories):
+        sync_directory(directory)
+
+
+def sync_directory(path: Path) -> None:
+    """Force a directory's entries to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a whole directory, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
