@@ -95,7 +95,7 @@ def replace(key, value):
         (rename("head.bias", "head.bais"), "missing: head.bias; unknown: head.bais"),
         (
             prefix,
-            "missing: encoder.0.0.weight, encoder.0.1.weight, encoder.0.1.bias and 61 more; "
+            "missing: encoder.0.0.weight, encoder.0.1.weight, encoder.0.1.bias and 63 more; "
             "unknown: module.bottleneck.0.weight, module.bottleneck.1.bias, "
             "module.bottleneck.1.num_batches_tracked and 63 more",
         ),
