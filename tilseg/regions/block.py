@@ -91,6 +91,7 @@ class BlockTable:
 
 
 _ARRAYS = ("border", "strip_rows", "strip_cols", "open_windows", "open_pixels")
+_INTEGERS = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32)
 _SUMS = tuple(field.name for field in fields(Sums) if field.name != "hull")
 
 
@@ -111,7 +112,10 @@ def _shrunk(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype.kind not in "iu":
         return values
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
-    return values.astype(np.promote_types(np.min_scalar_type(low), np.min_scalar_type(high)))
+    for dtype in _INTEGERS:
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return values.astype(dtype)
+    return values
 
 
 def _widened(values: NDArray[Any]) -> NDArray[Any]:

@@ -23,6 +23,11 @@ def is_exact(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "bui" and dtype.itemsize <= 2
 
 
+# What is not finite in an image is not finite in its region, and no cause for a warning.
+_quietly = np.errstate(invalid="ignore", over="ignore")
+
+
+@_quietly
 def sum_bands(parts: Components, image: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Sums and extrema of each band over each component.
 
@@ -77,6 +82,7 @@ def _extrema(parts: Components, values: NDArray[Any]) -> NDArray[np.float64]:
     return np.stack([least, most], axis=1)
 
 
+@_quietly
 def merge_floats(
     sums: NDArray[np.float64], count: NDArray[np.int64], begin: NDArray[np.int64]
 ) -> NDArray[np.float64]:

@@ -65,6 +65,11 @@ class MapGrid:
         """Whether each row of pixels lies between two parallels."""
         return self._is_geographic and self.affine.b == self.affine.d == 0
 
+    def to_crs(self, rows: _Floats, cols: _Floats) -> tuple[_Floats, _Floats]:
+        """Coordinates of places counted in pixels from the corner of pixel (0, 0)."""
+        a, b, c, d, e, f = self.affine[:6]
+        return a * cols + b * rows + c, d * cols + e * rows + f
+
     def to_wgs84(self, x: _Floats, y: _Floats) -> tuple[_Floats, _Floats]:
         """Longitudes and latitudes in degrees (WGS 84) of places in the CRS."""
         import rasterio.warp
@@ -106,14 +111,28 @@ class MapGrid:
 
     def _place(self, rows: _Floats, cols: _Floats) -> _Floats:
         """(n, 3) places on the ellipsoid, not finite where there is none."""
-        import rasterio.warp
-
         assert self.ellipsoid is not None
-        x, y = self.affine * (cols, rows)
+        x, y = self.to_crs(rows, cols)
         if not self._is_geographic:
-            x, y = (np.asarray(v) for v in rasterio.warp.transform(self._crs, self._base, x, y))
+            x, y = self._to_base(x, y)
         with np.errstate(invalid="ignore"):
             return self.ellipsoid.point(x * self._radian, y * self._radian)
+
+    def _to_base(self, x: _Floats, y: _Floats) -> tuple[_Floats, _Floats]:
+        """Longitudes and latitudes, NaN where the CRS has no place for them or a neighbour."""
+        import rasterio.warp
+        from rasterio._err import CPLE_BaseError
+
+        try:
+            lon, lat = rasterio.warp.transform(self._crs, self._base, x, y)
+        except CPLE_BaseError:
+            # One place that does not exist spoils a whole call: find out which.
+            if len(x) <= _NODES:
+                return np.full(len(x), np.nan), np.full(len(x), np.nan)
+            half = len(x) // 2
+            first, second = self._to_base(x[:half], y[:half]), self._to_base(x[half:], y[half:])
+            return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
+        return np.asarray(lon), np.asarray(lat)
 
     def pixel_areas(self, window: Window) -> _Floats:
         """(rows, cols) area in m^2 of each pixel, from cells that lie the same for any window.

@@ -30,8 +30,8 @@ def properties(sums: Sums, shape: Size) -> dict[str, NDArray[Any]]:
         "centroid-0": _quotient(sums.moments[:, 1] + area * box[:, 0], area),
         "centroid-1": _quotient(sums.moments[:, 2] + area * box[:, 1], area),
         **moments.ellipse(sums.moments, np.maximum(height, width)),
-        "perimeter": sums.pixels.astype(np.float64) @ perimeter.PIXEL_WEIGHTS,
-        # A dot product a row, as scikit-image takes it: a matrix product rounds differently.
+        # A dot product a row: a matrix product rounds differently, by where a row stands.
+        "perimeter": np.vecdot(sums.pixels.astype(np.float64), perimeter.PIXEL_WEIGHTS),
         "perimeter_crofton": np.vecdot(sums.windows.astype(np.float64), perimeter.CROFTON),
         "euler_number": sums.windows @ perimeter.EULER,
         "equivalent_diameter_area": np.sqrt(4 * float_area / np.pi),

@@ -78,7 +78,7 @@ class World:
             columns[f"perimeter_{self.unit}"] = regions.columns["perimeter"] * side
         rows, cols = (regions.columns[f"centroid-{axis}"] + 0.5 for axis in (0, 1))
         if self.georef.is_map:
-            x, y = _grid(self.georef).affine * (cols, rows)
+            x, y = _grid(self.georef).to_crs(rows, cols)
             lon, lat = _grid(self.georef).to_wgs84(x, y)
             return columns | {"centroid_x": x, "centroid_y": y, "lon": lon, "lat": lat}
         size = self.georef.pixel_size
