@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 
 demo: .venv/installed
 	$(BIN)/tilseg run sample_data/slide.tif -o demo.tilseg
@@ -15,10 +15,18 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: .venv/installed-docs
+	$(BIN)/python docs/generate.py
+	$(BIN)/zensical build --strict --clean
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
 clean:
-	rm -rf .venv demo.tilseg
+	rm -rf .venv demo.tilseg site

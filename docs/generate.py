@@ -1,0 +1,145 @@
+"""Write the reference pages that are made from the code: `python docs/generate.py`.
+
+cli.md comes from the click commands; errors.md from the error tree, its catalogue and where each
+id is raised. `tests/test_docs.py` fails while a page differs from what the code says.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from tilseg import errors
+from tilseg.cli.main import cli
+
+REFERENCE = Path(__file__).parent / "reference"
+_PACKAGE = Path(errors.__file__).parent
+_NOTE = "<!-- Made from the code by docs/generate.py; change the code, then run it. -->\n"
+
+_ERRORS_INTRO = """\
+# Errors and exit codes
+
+An error is one line on stderr: `error[ID]: words`. The words say what came, what is allowed and
+what to do. The exit code says of what kind it is, for scripts.
+
+In Python the same errors are exceptions with the same words. They live in `tilseg.errors`; all are
+`tilseg.TilsegError`, and each is also the builtin exception named here.
+
+## Exit codes
+
+| code | meaning | exception |
+|---|---|---|
+| 0 | the result is complete and verified, or it was there already | |
+"""
+_DEGRADED = (
+    "| 3 | the result is complete but degraded: `--on-bad-tile mask` left tiles as nodata, and "
+    "`run.json` names them | |"
+)
+# What errors.py says of the root of its tree, which no reader meets beside its branches.
+_UNLESS = ", unless a subclass says otherwise"
+_PARSER = "| `E-USAGE` | what the command line gets wrong, and where to read more |"
+_SIGNALS = """\
+| 128 + n | signal n asked to stop: 130 Ctrl-C, 143 SIGTERM, 138 SIGUSR1 (on Linux) | |
+
+After 75 and after a signal, finished blocks are kept and the same command continues. 137 (SIGKILL)
+is never ours: the system ended the process, often for want of memory. The same command continues
+then too.
+
+## Errors
+
+Words in braces are filled in with the facts of the case.
+"""
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page and what it should hold."""
+    return {REFERENCE / "cli.md": cli_page(), REFERENCE / "errors.md": errors_page()}
+
+
+def cli_page() -> str:
+    """The reference of all commands and options."""
+    context = click.Context(cli, info_name="tilseg")
+    parts = [
+        _NOTE,
+        "# Command line\n",
+        "Results go to stdout, progress and errors to stderr. [Errors and exit codes](errors.md) "
+        "lists what a command can end with.\n",
+    ]
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        parts += _command(command, click.Context(command, info_name=name, parent=context))
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _command(command: click.Command, context: click.Context) -> Iterator[str]:
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    yield f"## tilseg {context.info_name}\n"
+    yield f"```text\n{usage}\n```\n"
+    yield f"{inspect.cleandoc(command.help or '')}\n"
+    yield "| option | meaning |\n|---|---|"
+    for parameter in command.params:
+        record = parameter.get_help_record(context)
+        if record is not None and isinstance(parameter, click.Option):
+            names, meaning = record
+            yield f"| `{_cell(names)}` | {_cell(meaning)} |"
+    yield ""
+
+
+def _cell(text: str) -> str:
+    """Text for a cell of a table; a range such as 0<x<1 must not become a tag."""
+    return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;").strip()
+
+
+def errors_page() -> str:
+    """The reference of exit codes and errors."""
+    parts = [_NOTE, _ERRORS_INTRO.rstrip()]
+    tree = error_tree()
+    for name, (code, builtin, words) in tree.items():
+        if code > 3 and _DEGRADED not in parts:
+            parts.append(_DEGRADED)
+        also = f", {builtin}" if builtin else ""
+        parts.append(f"| {code} | {words.removesuffix(_UNLESS)} | `{name}`{also} |")
+    parts.append(_SIGNALS)
+    raised = raised_by()
+    for name, (code, _, meaning) in tree.items():
+        rows = [f"| `{id}` | {_words(id)} |" for id in errors.CATALOGUE if raised.get(id) == {name}]
+        if rows:
+            parts.append(f"### Exit {code}: {meaning}\n\n| id | words |\n|---|---|")
+            parts += [_PARSER, *rows, ""] if name == "UsageError" else [*rows, ""]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _words(id: str) -> str:
+    # A placeholder such as {bands!r} is a name to the reader.
+    return re.sub(r"\{(\w+)[^}]*\}", r"*{\1}*", _cell(errors.CATALOGUE[id]))
+
+
+def error_tree() -> dict[str, tuple[int, str, str]]:
+    """Class -> (exit code, builtin exception or "", meaning), as `errors` draws its tree."""
+    line = re.compile(r"\s*(?:[├└]── )?(\w+) +exit (\d+) +(?:([A-Z]\w+Error) +)?(.+)")
+    found = (line.fullmatch(text) for text in (errors.__doc__ or "").splitlines())
+    return {m[1]: (int(m[2]), m[3] or "", m[4].strip()) for m in found if m}
+
+
+def raised_by() -> dict[str, set[str]]:
+    """Id -> the classes it is raised with, from every call in the package."""
+    raised: dict[str, set[str]] = {}
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+                first = node.args[0]
+                if isinstance(first, ast.Constant) and str(first.value).startswith("E-"):
+                    raised.setdefault(str(first.value), set()).add(node.func.id)
+    return raised
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text)
+        print(path)

@@ -1,0 +1,215 @@
+"""Draw the pictures of the documentation: `python docs/make_pictures.py`.
+
+The drawings (SVG) are made from the arithmetic of the package, so that they can't say anything
+else; `tests/test_docs.py` compares them. The picture of the slide (PNG) is a real run of the
+bundled model on sample_data/slide.tif.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import tilseg
+from tilseg.plan import TileGrid
+from tilseg.receptive_field import ReceptiveField, compose
+from tilseg.sinks.zarr import MaskStore
+from tilseg.window import Size, Window, mirror_index
+
+DOCS = Path(__file__).parent
+IMAGES = DOCS / "images"
+
+# Okabe and Ito's colours, distinct for colour-blind eyes.
+BLUE, ORANGE, GREEN, GREY, INK = "#0072b2", "#d55e00", "#009e73", "#999999", "#222222"
+
+# What the slide picture shows: a window of the slide with glands, stroma and lumen.
+VIEW = Window(560, 900, 360, 480)
+
+
+def paper_field() -> ReceptiveField:
+    """The U-Net of 2015: four poolings, two 3x3 convolutions a block, 2x2 up-convolutions."""
+    return compose([4] * 4, 4, [4] * 4, [0] * 4)
+
+
+def drawings() -> dict[Path, str]:
+    """Every drawing and its SVG."""
+    return {
+        IMAGES / "windows.svg": windows_svg(),
+        IMAGES / "lattice.svg": lattice_svg(),
+        IMAGES / "mirror.svg": mirror_svg(),
+    }
+
+
+def windows_svg() -> str:
+    """Read and write windows of a corner tile and an inner one, to scale."""
+    field = paper_field()
+    grid = TileGrid(Size(1000, 1100), field, Size(384, 384), Size(1, 1))
+    scale, left, top = 0.42, 56, 52
+
+    def box(window: Window, **style: object) -> str:
+        return _rect(
+            left + scale * window.col,
+            top + scale * window.row,
+            scale * window.cols,
+            scale * window.rows,
+            **style,
+        )
+
+    image = Window.whole(grid.shape)
+    parts = [box(image, fill="#f4f1ea", stroke=INK)]
+    for block in grid:
+        parts.append(box(block.write, fill="none", stroke=GREY, dash="3 3"))
+    overhang = Window(768, 768, *grid.tile)
+    parts.append(box(overhang, fill=GREEN, opacity=0.3, stroke=GREEN, dash="6 3"))
+    for index, color in ((0, ORANGE), (4, BLUE)):
+        (tile,) = grid.block_at(index).tiles
+        parts.append(box(tile.read, fill=color, opacity=0.14, stroke=color, dash="6 3"))
+        parts.append(box(tile.write, fill=color, opacity=0.45, stroke=color))
+    right = left + scale * overhang.col_stop + 30
+    notes = [
+        (BLUE, "write window: 384 x 384 px,", "what this tile owns"),
+        (BLUE, f"read window: {grid.input.rows} x {grid.input.cols} px,", "what the network sees"),
+        (INK, f"halo: {field.halo} px on each side,", "seen by this tile, owned by others"),
+        (ORANGE, "outside the image:", "the tile sees the image mirrored"),
+        (GREEN, "the last tile overhangs the image:", "what is outside is dropped"),
+    ]
+    for number, (color, first, second) in enumerate(notes):
+        parts.append(_text(right, top + 30 + 62 * number, first, color, bold=True))
+        parts.append(_text(right, top + 48 + 62 * number, second, color))
+    return _svg(860, 560, parts)
+
+
+def lattice_svg() -> str:
+    """Where the pooling cells of the second tile fall at steps 384 and 388.
+
+    Counted from its first output pixel: the losses of the convolutions before a pooling move
+    all cells alike.
+    """
+    field = paper_field()
+    first, last = 320, 448
+    scale, left = 5.6, 130
+
+    def x(pixel: float) -> float:
+        return left + scale * (pixel - first)
+
+    parts = [_text(left - 26, 50, "image pixel", INK, anchor="end")]
+    for pixel in range(first, last + 1, field.stride):
+        parts.append(_line(x(pixel), 56, x(pixel), 292, "#dddddd"))
+        parts.append(_text(x(pixel), 50, str(pixel), INK, anchor="middle"))
+    rows = [
+        ("whole image", 0, "#666666", 70),
+        ("step 384", 384, GREEN, 150),
+        ("step 388", 388, ORANGE, 230),
+    ]
+    for name, step, color, y in rows:
+        for pixel in range(first + step % field.stride, last, field.stride):
+            width = scale * (min(pixel + field.stride, last) - pixel)
+            parts.append(_rect(x(pixel), y, width, 44, fill=color, opacity=0.35, stroke=color))
+        parts.append(_text(left - 12, y + 27, name, color, anchor="end", bold=True))
+        if step:
+            parts.append(_line(x(step), y - 8, x(step), y + 52, INK, 2))
+            words = f"{step} = {step // field.stride} x {field.stride}"
+            rest = f" + {step % field.stride}" if step % field.stride else ""
+            parts.append(_text(x(step) + 6, y + 64, f"second tile begins here: {words}{rest}", INK))
+    return _svg(900, 320, parts)
+
+
+def mirror_svg() -> str:
+    """The mirror at the left edge of a row of seven pixels, from the index map itself."""
+    size, cell, left = 7, 44, 40
+    indices = mirror_index(-8, size + 4, size)
+    parts = []
+    for place, index in enumerate(indices.tolist()):
+        inside = 8 <= place < 8 + size
+        color = BLUE if inside else GREY
+        parts.append(
+            _rect(left + cell * place, 44, cell, cell, fill=color, opacity=0.3, stroke=color)
+        )
+        middle = left + cell * (place + 0.5)
+        parts.append(_text(middle, 71, str(index), INK, anchor="middle", bold=inside))
+    for edge in (8, 8 + size):
+        parts.append(_line(left + cell * edge, 34, left + cell * edge, 98, INK, 2))
+    parts.append(_text(left, 28, "mirrored", GREY))
+    parts.append(_text(left + cell * 8 + 6, 28, "a row of 7 pixels", BLUE, bold=True))
+    parts.append(_text(left + cell * 15 + 6, 28, "mirrored", GREY))
+    return _svg(left * 2 + cell * len(indices), 116, parts)
+
+
+def slide_png() -> Image.Image:
+    """A window of the sample slide, and the same with the nuclei's outlines and tint."""
+    path = DOCS.parent / "sample_data" / "slide.tif"
+    source = tilseg.open_source(path)
+    with tempfile.TemporaryDirectory() as folder:
+        plan = tilseg.make_plan(source, tilseg.load_model("nuclei"))
+        report = tilseg.run(plan, Path(folder) / "slide.tilseg")
+        mask = MaskStore.open(report.output / "mask.zarr").read(VIEW)
+    pixels = source.read(VIEW)
+    source.close()
+    gap = np.full((VIEW.rows, 8, 3), 255, np.uint8)
+    both = np.concatenate([pixels, gap, overlay(pixels, mask == 1)], axis=1)
+    # A palette keeps the file small; 160 colours do not show on such a stain.
+    return Image.fromarray(both).quantize(160, dither=Image.Dither.NONE)
+
+
+def overlay(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """`pixels` (rows, cols, 3) tinted where `inside` (rows, cols), with its edge drawn."""
+    color = np.array([255, 214, 10], np.float64)
+    edge = inside & ~_eroded(inside)
+    tinted = np.where(inside[..., None], 0.75 * pixels + 0.25 * color, pixels)
+    return np.where(edge[..., None], color, tinted).round().astype(np.uint8)
+
+
+def _eroded(inside: np.ndarray) -> np.ndarray:
+    padded = np.pad(inside, 1, constant_values=True)
+    return padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+
+
+def _rect(
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    *,
+    fill: str,
+    stroke: str,
+    opacity: float = 1,
+    dash: str = "none",
+) -> str:
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{fill}" '
+        f'fill-opacity="{opacity}" stroke="{stroke}" stroke-dasharray="{dash}"/>'
+    )
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, color: str, width: float = 1) -> str:
+    return (
+        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}" '
+        f'stroke-width="{width}"/>'
+    )
+
+
+def _text(
+    x: float, y: float, words: str, color: str, *, anchor: str = "start", bold: bool = False
+) -> str:
+    weight = ' font-weight="bold"' if bold else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{color}" text-anchor="{anchor}"{weight}>{words}</text>'
+
+
+def _svg(width: float, height: float, parts: Iterable[str]) -> str:
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
+        'font-family="sans-serif" font-size="14">\n'
+        f'<rect width="100%" height="100%" fill="#ffffff"/>\n{body}\n</svg>\n'
+    )
+
+
+if __name__ == "__main__":
+    IMAGES.mkdir(exist_ok=True)
+    for path, svg in drawings().items():
+        path.write_text(svg)
+    slide_png().save(IMAGES / "slide.png", optimize=True)
