@@ -137,6 +137,9 @@ def _initialise(module: nn.Module) -> None:
     # step 2 has one incoming node a channel, where the library would count four.
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         weight = module.weight
+        if weight.is_meta:
+            # There is nothing to fill, and asking would import torch's compiler: 3 s a command.
+            return
         transposed = isinstance(module, nn.ConvTranspose2d)
         incoming = weight.shape[0] if transposed else weight[0].numel()
         nn.init.normal_(weight, std=(2 / incoming) ** 0.5)
