@@ -77,7 +77,7 @@ def run_blocks(
         they were under way whenever one died.
 
     A block that fails is tried once more with a fresh image handle, and a last time with no
-    other block beside it. One that was under way at three deaths of a process is tried in a
+    other block beside it. One that was under way at two deaths of a process is tried in a
     process of its own, twice; it fails when both die. Raises whatever concerns every block,
     such as a full disk.
     """
@@ -89,7 +89,7 @@ def run_blocks(
         if suspects and not stop():
             failed = [failure for failure in failed if not _killed(failure)]
             own = cluster if cluster.kind == "external" else Cluster("processes", 1)
-            with connect(job, own, allowed_failures=1) as (client, _):
+            with connect(job, own) as (client, _):
                 failed += attempts.stream(client, suspects, 1, last=True)
         if not mask_bad or stop():
             return failed
@@ -210,18 +210,14 @@ def _indices(failures: Iterable[BlockFailure]) -> list[int]:
 
 
 @contextmanager
-def connect(job: Job, cluster: Cluster, *, allowed_failures: int = 2) -> Iterator[tuple[Any, int]]:
+def connect(job: Job, cluster: Cluster) -> Iterator[tuple[Any, int]]:
     """A client whose workers have all been checked against `job`, and their threads in all.
-
-    allowed_failures: deaths of a worker that a block may be part of before it counts as failed;
-        an external scheduler has its own number.
 
     Raises ResourceError E-SCHEDULER when there is no scheduler, E-WORKER-VERSION when a worker
     has other versions, ModelError E-MODEL-CHANGED when it sees another model.
     """
     with ExitStack() as stack:
-        settings = _SETTINGS | {"distributed.scheduler.allowed-failures": allowed_failures}
-        stack.enter_context(dask.config.set(settings))
+        stack.enter_context(dask.config.set(_SETTINGS))
         if cluster.kind == "external":
             client = stack.enter_context(_external(cluster.scheduler or ""))
         else:
@@ -274,6 +270,8 @@ _SETTINGS = {
     "distributed.admin.tick.limit": "1h",
     # Locks would guard scratch that nothing is ever written to.
     "distributed.worker.use-file-locking": False,
+    # Two deaths, and a block is tried alone. An external scheduler has its own number.
+    "distributed.scheduler.allowed-failures": 1,
     "distributed.comm.timeouts.connect": f"{_CONNECT_SECONDS}s",
 }
 
@@ -282,7 +280,9 @@ _SETTINGS = {
 def _local(cluster: Cluster, job: Job) -> Iterator[Any]:
     """A cluster of this machine for one run, and a client of it."""
     settings: dict[str, Any] = {
-        "dashboard_address": None,
+        # None would still open port 8787, on every interface.
+        "dashboard_address": "127.0.0.1:0",
+        "worker_dashboard_address": "127.0.0.1:0",
         "silence_logs": logging.CRITICAL,
         "n_workers": 0,
         # Beside the store, so that what a killed run leaves goes with the workspace.
