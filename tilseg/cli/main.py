@@ -52,16 +52,14 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Exits with the code of the error tree; see docs/reference."""
     try:
-        cli.main(args=arguments, prog_name="tilseg", standalone_mode=False)
+        # click returns the code that a command ended with by `Exit`, and None otherwise.
+        code = cli.main(args=arguments, prog_name="tilseg", standalone_mode=False) or 0
         sys.stdout.flush()
-        code = 0
     except TilsegError as error:
         code = _fail(error.id, error.message, error.exit_code)
     except click.UsageError as error:
         hint = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
         code = _fail("E-USAGE", error.format_message() + hint, 2)
-    except click.exceptions.Exit as error:
-        code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         from tilseg.cli.stopping import die_by
 
