@@ -1,12 +1,10 @@
 """Write the reference pages that are made from the code: `python docs/generate.py`.
 
-cli.md comes from the click commands; errors.md from the error tree, its catalogue and where each
-id is raised. `tests/test_docs.py` fails while a page differs from what the code says.
+cli.md comes from the click commands; errors.md from the error tree and its catalogue. `tests/test_docs.py` fails while a page differs from what the code says.
 """
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
 from collections.abc import Iterator
@@ -18,7 +16,6 @@ from tilseg import errors
 from tilseg.cli.main import cli
 
 REFERENCE = Path(__file__).parent / "reference"
-_PACKAGE = Path(errors.__file__).parent
 _NOTE = "<!-- Made from the code by docs/generate.py; change the code, then run it. -->\n"
 
 _ERRORS_INTRO = """\
@@ -42,7 +39,6 @@ _DEGRADED = (
 )
 # What errors.py says of the root of its tree, which no reader meets beside its branches.
 _UNLESS = ", unless a subclass says otherwise"
-_PARSER = "| `E-USAGE` | what the command line gets wrong, and where to read more |"
 _SIGNALS = """\
 | 128 + n | signal n asked to stop: 130 Ctrl-C, 143 SIGTERM, 138 SIGUSR1 (on Linux) | |
 
@@ -104,39 +100,31 @@ def errors_page() -> str:
         if code > 3 and _DEGRADED not in parts:
             parts.append(_DEGRADED)
         also = f", {builtin}" if builtin else ""
-        parts.append(f"| {code} | {words.removesuffix(_UNLESS)} | `{name}`{also} |")
+        parts.append(f"| {code} | {words} | `{name}`{also} |")
     parts.append(_SIGNALS)
-    raised = raised_by()
     for name, (code, _, meaning) in tree.items():
-        rows = [f"| `{id}` | {_words(id)} |" for id in errors.CATALOGUE if raised.get(id) == {name}]
-        if rows:
-            parts.append(f"### Exit {code}: {meaning}\n\n| id | words |\n|---|---|")
-            parts += [_PARSER, *rows, ""] if name == "UsageError" else [*rows, ""]
+        rows = [
+            f"| `{id}` | {_words(entry.says)} | {_words(entry.do)} |"
+            for id, entry in errors.CATALOGUE.items()
+            if entry.kind.__name__ == name
+        ]
+        parts.append(
+            f"### Exit {code}: {meaning}\n\n| id | what is wrong | what to do |\n|---|---|---|"
+        )
+        parts += [*rows, ""]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _words(id: str) -> str:
+def _words(words: str) -> str:
     # A placeholder such as {bands!r} is a name to the reader.
-    return re.sub(r"\{(\w+)[^}]*\}", r"*{\1}*", _cell(errors.CATALOGUE[id]))
+    return re.sub(r"\{(\w+)[^}]*\}", r"*{\1}*", _cell(words))
 
 
 def error_tree() -> dict[str, tuple[int, str, str]]:
     """Class -> (exit code, builtin exception or "", meaning), as `errors` draws its tree."""
     line = re.compile(r"\s*(?:[├└]── )?(\w+) +exit (\d+) +(?:([A-Z]\w+Error) +)?(.+)")
     found = (line.fullmatch(text) for text in (errors.__doc__ or "").splitlines())
-    return {m[1]: (int(m[2]), m[3] or "", m[4].strip()) for m in found if m}
-
-
-def raised_by() -> dict[str, set[str]]:
-    """Id -> the classes it is raised with, from every call in the package."""
-    raised: dict[str, set[str]] = {}
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
-                first = node.args[0]
-                if isinstance(first, ast.Constant) and str(first.value).startswith("E-"):
-                    raised.setdefault(str(first.value), set()).add(node.func.id)
-    return raised
+    return {m[1]: (int(m[2]), m[3] or "", m[4].removesuffix(_UNLESS)) for m in found if m}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "tilseg"
 
 # module (or package) -> floor; a module may import its own floor's package and floors below.
 FLOORS = {
+    "catalogue": 0,
     "errors": 0,
     "gdal_env": 1,
     "window": 1,

@@ -1,0 +1,297 @@
+"""The words of every error: one table a class of the tree in errors.py.
+
+id -> (what came and what is allowed, what to do). A fact in braces is filled in when the error is
+raised. tests/test_errors.py holds these tables against every raise.
+"""
+
+from __future__ import annotations
+
+Words = dict[str, tuple[str, str]]
+
+BUGS: Words = {
+    "E-BUG": (
+        "unexpected {kind} at {place}: {reason}",
+        "this is a bug of tilseg: add --debug to the command and report what it prints",
+    ),
+}
+
+USAGE: Words = {
+    "E-USAGE": ("{message}", "see: {command} --help"),
+    "E-TILE-STEP": ("tile {tile} is not a multiple of the model's stride {stride}", "use {legal}"),
+    "E-TILE-SIZE": ("tile {tile} is not a positive number of pixels", "use a multiple of {stride}"),
+    "E-BAND-LIST": ("bands {bands!r} is not a list of band numbers", "write them as 1,2,3"),
+    "E-MEMORY-SIZE": ("memory {memory!r} is not a size", "write it as 4GB, 800MB or 2GiB"),
+    "E-OPTION": ("{option} {value!r} is not allowed", "use {allowed}"),
+    "E-LEVEL": ("level {level} is not in {path}, which has {levels}", "choose one with --level"),
+    "E-CONFIG": ("{path}: {reason}", "{do}"),
+    "E-CHOICE": ("{path}: --{option} {value} does not fit this image", "leave it out"),
+    "E-CHOICE-RANGE": ("{path}: --{option} {value} is not there", "choose from 0 to {last}"),
+    "E-LEGEND": ("{path}: is no legend: {reason}", "see the guide to evaluate for its form"),
+}
+
+INPUT: Words = {
+    "E-INPUT-MISSING": ("{path}: no such file", "check the path"),
+    "E-INPUT-DIRECTORY": (
+        "{path}: is a directory",
+        "give an image file such as a TIFF, or an OME-Zarr folder",
+    ),
+    "E-INPUT-NOT-FILE": ("{path}: is not a regular file", "give an image file such as a TIFF"),
+    "E-INPUT-EMPTY": ("{path}: has 0 bytes", "copy the file again"),
+    "E-INPUT-FORMAT": ("{path}: {reason}", "give {expected}"),
+    "E-INPUT-TRUNCATED": ("{path}: {reason}", "copy the file again"),
+    "E-INPUT-READ": ("{path}: {reason}", "copy the file again, or save the image anew as a TIFF"),
+    "E-INPUT-DTYPE": ("{path}: pixels are {dtype}", "convert them to one of {allowed}"),
+    "E-INPUT-BANDS": (
+        "{path}: has {bands} bands, the model wants {wanted}",
+        "choose with --bands {example}",
+    ),
+    "E-INPUT-BAND": ("{path}: there is no band {band}", "choose from 1 to {bands}"),
+    "E-INPUT-SHAPE": (
+        "array of shape {shape} is no image",
+        "give (rows, cols) or (rows, cols, bands)",
+    ),
+    "E-INPUT-ARRAY": (
+        "{uri}: this array is not in the memory of this process",
+        "save it as a file, which other processes can open",
+    ),
+    "E-INPUT-AMBIGUOUS": ("{path}: {found}", "choose {choose}"),
+    "E-INPUT-PALETTE": (
+        "{path}: its numbers stand for colours of a palette",
+        "open its colours with --palette expand, or its class numbers with --palette index",
+    ),
+    "E-INPUT-SEGMENT": (
+        "{path}: one compressed {kind} decodes to {size}, more than {bound}",
+        "write it again with small tiles (gdal_translate -co TILED=YES, or vips tiffsave --tile)",
+    ),
+    "E-INPUT-CHANGED": (
+        "{path}: changed since the run began ({fields})",
+        "run again on the file as it is now",
+    ),
+    "E-INPUT-NO-DATA": (
+        "{path}: has no valid pixel in its sample, only nodata",
+        "check its nodata value; there is nothing to segment",
+    ),
+    "E-TRAIN-EMPTY": ("{path}: holds no image", "give a folder with files ending in {suffixes}"),
+    "E-TRAIN-PAIR": ("{path}: {reason}", "every image needs one mask of the same name and place"),
+    "E-TRAIN-SPLIT": (
+        "one image of {rows} x {cols} pixels can't be split",
+        "give two pixels or more",
+    ),
+    "E-TRAIN-SIZE": (
+        "{path}: the mask is {mask_rows} x {mask_cols} pixels, its image {rows} x {cols}",
+        "make them equal",
+    ),
+    "E-TRAIN-MASK": (
+        "{path}: the mask has {bands} bands of {dtype}",
+        "give it one band of whole numbers, the class values",
+    ),
+    "E-TRAIN-CLASS": (
+        "{path}: the mask holds {values}, the classes are {classes} (0 to {last}; {unlabelled} means not labelled)",
+        "name every class with --classes",
+    ),
+    "E-TRAIN-ONE-CLASS": (
+        "{path}: the {part} masks hold {found}, and two or more are needed (255 means not labelled, it is no class)",
+        "label more, or use another --seed to split the images otherwise",
+    ),
+    "E-TRAIN-BANDS": (
+        "{path}: has {bands} bands, other training images have {wanted}",
+        "give them all the same bands",
+    ),
+    "E-TRAIN-STATE": (
+        "{path}: the state of an unfinished training is damaged",
+        "remove it and train again",
+    ),
+    "E-MASK-DTYPE": (
+        "the mask's pixels are {dtype}, where a mask of classes holds whole numbers",
+        "round or convert it first",
+    ),
+    "E-MASK-NEGATIVE": (
+        "the mask holds the class {value}, where classes are 0 and above",
+        "name that value with --nodata if it means nothing",
+    ),
+    "E-REGION-IMAGE": (
+        "the image is {image} where the mask is {mask} (rows, cols)",
+        "measure with the image the mask was made from",
+    ),
+    "E-CLASSES-DTYPE": (
+        "{path}: pixels are {dtype}, where a map of classes holds whole numbers",
+        "round or convert it first",
+    ),
+    "E-CLASSES-BANDS": (
+        "{path}: has {bands} bands",
+        "give a map of classes with one, or with three of colours that --legend explains",
+    ),
+    "E-CLASSES-NEGATIVE": (
+        "{path}: holds the class {value}, where classes are 0 and above",
+        "name that value with --ignore if it means nothing",
+    ),
+    "E-CLASSES-MANY": (
+        "{path}: holds {count} different values, and up to {allowed} can be compared",
+        "compare maps of classes; these look like numbers of objects",
+    ),
+    "E-CLASSES-NONE": ("{path}: {reason}", "check the values with --ignore, and the place"),
+    "E-CLASSES-GRID": (
+        "{path}: is {found}, the prediction is {wanted}",
+        "add --align to compare on the grid of the prediction",
+    ),
+    "E-CLASSES-ALIGN": ("{path}: can't be aligned, for {reason}", "bring both on one grid first"),
+    "E-LEGEND-UNKNOWN": (
+        "{path}: holds {found}, which {legend} does not name",
+        "add it to its classes or to its ignore",
+    ),
+    "E-TRUTH-VECTOR": ("{path}: {reason}", "expected polygons as GeoJSON, COCO or GeoPackage"),
+    "E-TRUTH-EXTRA": (
+        "{path}: reading this format needs pyogrio",
+        "install it with: pip install 'tilseg[gis]'",
+    ),
+}
+
+BLOCKS: Words = {
+    "E-BLOCKS-FAILED": (
+        "{failed} of {total} blocks failed ({tiles} tiles), nothing was published; first: {first}",
+        "run the same command again to retry, or add --on-bad-tile mask",
+    ),
+}
+
+MODEL: Words = {
+    "E-MODEL-MISSING": (
+        "model {name!r} is neither bundled nor a file{hint}",
+        "use one of the bundled ({bundled}) or the path of a .safetensors file",
+    ),
+    "E-MODEL-FORMAT": ("{path}: {reason}", "give a tilseg .safetensors model"),
+    "E-MODEL-CARD": (
+        "{path}: the model card is wrong: {reason}",
+        "save the model again with the card corrected",
+    ),
+    "E-MODEL-PARAMETERS": (
+        "architecture {architecture!r} can't be built: {reason}",
+        "correct the parameters",
+    ),
+    "E-MODEL-WEIGHTS": (
+        "{path}: the weights do not fit the card: {reason}",
+        "save the model again from the network that the card describes",
+    ),
+    "E-MODEL-NAN": ("{path}: weight {key!r} holds NaN or infinity", "use an undamaged model file"),
+    "E-MODEL-INEXACT": (
+        "{path}: not exact under tiling ({reason})",
+        "allow it with --allow-inexact",
+    ),
+    "E-TRAIN-DIVERGED": (
+        "the loss is {loss} at step {step}",
+        "check the images for wrong values, or train with another --seed or --normalization image",
+    ),
+    "E-MODEL-CHANGED": (
+        "{path}: is not the model the run was planned with",
+        "restore that file, or start again with --overwrite",
+    ),
+}
+
+OUTPUT: Words = {
+    "E-OUTPUT-PARENT": (
+        "{path}: its folder {parent} does not exist or can't be written",
+        "make it first, or choose another place with -o",
+    ),
+    "E-OUTPUT-WRITE": (
+        "{path}: could not be written ({reason}); finished blocks are kept",
+        "free some space and run the same command again",
+    ),
+    "E-DISK": (
+        "{path}: needs about {needed} more ({parts}), and at most {bound}, but {free} are free; finished blocks are kept",
+        "free some space or choose another place with -o",
+    ),
+    "E-MODEL-WRITE": (
+        "{path}: the model could not be written ({reason})",
+        "free some space, or choose another place with -o",
+    ),
+    "E-OUTPUT-READBACK": (
+        "{path}: reads back differently from what was written ({reason}); nothing was published",
+        "check the disk and run the same command again",
+    ),
+    "E-OUTPUT-INPUT": (
+        "{path}: the output would touch the input {input}",
+        "choose another with -o",
+    ),
+    "E-STDOUT": (
+        "what the command has to say can't be written ({reason})",
+        "free some space or send it elsewhere; a result that was announced is kept",
+    ),
+}
+
+RESOURCES: Words = {
+    "E-NO-CUDA": ("device {device!r} was asked for, but {reason}", "use --device cpu"),
+    "E-MEMORY": (
+        "needs {needed} of memory, the budget is {budget}",
+        "raise --memory or use a smaller --tile",
+    ),
+    "E-WORKER-VERSION": (
+        "a worker has {name} {worker}, the driver {driver}",
+        "install the same on both",
+    ),
+    "E-SCHEDULER": ("{reason}", "check the address and that the scheduler runs"),
+    "E-MEMORY-SPENT": (
+        "the memory that this process may take is spent",
+        "use a smaller --tile or fewer --workers, or close other programs; finished blocks are kept",
+    ),
+}
+
+EXISTS: Words = {
+    "E-EXISTS": (
+        "{path}: exists and differs from this run in {fields}",
+        "use --overwrite or another -o",
+    ),
+    "E-EXISTS-FOREIGN": ("{path}: exists and is not a tilseg result", "choose another with -o"),
+    "E-EXISTS-DAMAGED": (
+        "{path}: exists, but its receipt is damaged",
+        "make it anew with --overwrite, or choose another -o",
+    ),
+    "E-PARTIAL-DAMAGED": (
+        "{path}: the plan of this unfinished run is damaged",
+        "start again with --overwrite",
+    ),
+    "E-PARTIAL": (
+        "{path}: an unfinished run differs from this one in {fields}",
+        "repeat its options, or start again with --overwrite",
+    ),
+    "E-TRAIN-EXISTS": ("{path}: exists and is complete", "choose another with -o, or remove it"),
+    "E-TRAIN-PARTIAL": (
+        "{path}: the unfinished training differs from this one in {fields}",
+        "repeat its options, or remove it to begin again",
+    ),
+}
+
+LOCKED: Words = {
+    "E-LOCKED": (
+        "{path}: another run owns it ({owner})",
+        "wait for it, choose another -o, or, when you know that it is dead, add --break-lock",
+    ),
+    "E-LOCK-LOST": (
+        "{path}: another run has taken it over ({owner})",
+        "this one ends, what it finished is kept",
+    ),
+}
+
+DAMAGE: Words = {
+    "E-REGION-TABLE": (
+        "a block's table of regions is damaged ({reason})",
+        "compute that block again",
+    ),
+    "E-DAMAGE-BLOCK": (
+        "{path}: what is stored at {window} is damaged ({reason})",
+        "compute that block again",
+    ),
+    "E-VERIFY": (
+        "{path}: {count} files differ from the receipt, the first is {first}",
+        "run the same command again with --overwrite to make it anew",
+    ),
+    "E-VERIFY-RECEIPT": (
+        "{path}: the receipt is damaged, nothing can be verified against it",
+        "run the same command again with --overwrite to make it anew",
+    ),
+}
+
+STOPPED: Words = {
+    "E-STOPPED": (
+        "stopped after {done} of {total} blocks",
+        "run the same command again to continue",
+    ),
+}
