@@ -60,14 +60,19 @@ class Finisher:
             classes=self.card.classes,
             georef=georef,
             background=self.card.background,
-            progress=lambda done, total: self.report("pyramid", done, total),
+            progress=self._in_pixels("pyramid"),
         )
         self._check_blocks(store, records)
         if "tif" in outputs:
             target = self.result / "mask.tif"
             sink = load_sink("geotiff" if georef.is_map else "ometiff")
-            sink.write(store, target, lambda done, total: self.report("tif", done, total))
+            sink.write(store, target, self._in_pixels("tif"))
             self._check_export(store, target)
+
+    def _in_pixels(self, phase: Phase) -> Callable[[int, int], None]:
+        """Steps of a store or an export as the pixels of the mask they stand for."""
+        area = self.plan.grid.shape.area
+        return lambda done, total: self.report(phase, area * done // total, area)
 
     def write_texts(
         self,
