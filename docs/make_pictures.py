@@ -26,8 +26,8 @@ IMAGES = DOCS / "images"
 # Okabe and Ito's colours, distinct for colour-blind eyes.
 BLUE, ORANGE, GREEN, GREY, INK = "#0072b2", "#d55e00", "#009e73", "#999999", "#222222"
 
-# What the slide picture shows: a window of the slide with glands, stroma and lumen.
-VIEW = Window(560, 900, 360, 480)
+# What the slide picture shows: glands and stroma, and no axis of the mirror the slide is made with.
+VIEW = Window(690, 1200, 360, 480)
 
 
 def paper_field() -> ReceptiveField:
@@ -159,7 +159,7 @@ def overlay(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """`pixels` (rows, cols, 3) tinted where `inside` (rows, cols), with its edge drawn."""
     color = np.array([255, 214, 10], np.float64)
     edge = inside & ~_eroded(inside)
-    tinted = np.where(inside[..., None], 0.75 * pixels + 0.25 * color, pixels)
+    tinted = np.where(inside[..., None], 0.85 * pixels + 0.15 * color, pixels)
     return np.where(edge[..., None], color, tinted).round().astype(np.uint8)
 
 
