@@ -43,7 +43,12 @@ class TilsegError(Exception):
     @property
     def message(self) -> str:
         """What is wrong and what to do, with the facts of this case filled in: one line."""
-        return f"{self._filled(CATALOGUE[self.id].says)}; {self.advice}"
+        return f"{self.problem}; {self.advice}"
+
+    @property
+    def problem(self) -> str:
+        """What came and what is allowed, the first half of the message."""
+        return self._filled(CATALOGUE[self.id].says)
 
     @property
     def advice(self) -> str:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
 
 import click
 
-from tilseg.errors import TilsegError
+from tilseg.cli import failing
+from tilseg.cli.stopping import die_by
+
+_BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports it
+_DEBUG = click.Option(
+    ["--debug"],
+    is_flag=True,
+    expose_value=False,
+    help="When it fails, show where in the code.",
+)
 
 # verb -> one line of help; its module is imported only when it is called.
 _VERBS = {
@@ -32,6 +42,8 @@ class _Verbs(click.Group):
         if cmd_name not in _VERBS:
             return None
         command: click.Command = importlib.import_module(f"tilseg.cli.{cmd_name}").command
+        if _DEBUG not in command.params:
+            command.params.append(_DEBUG)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -51,26 +63,32 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Exits with the code of the error tree; see docs/reference."""
+    words = sys.argv[1:] if arguments is None else arguments
+    _steady_streams()
     try:
         # click returns the code that a command ended with by `Exit`, and None otherwise.
-        code = cli.main(args=arguments, prog_name="tilseg", standalone_mode=False) or 0
-        sys.stdout.flush()
-    except TilsegError as error:
-        code = _fail(error.id, error.message, error.exit_code)
-    except click.UsageError as error:
-        hint = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
-        code = _fail("E-USAGE", error.format_message() + hint, 2)
+        code = cli.main(args=words, prog_name="tilseg", standalone_mode=False) or 0
+        failing.flush()
     except (click.Abort, KeyboardInterrupt):
-        from tilseg.cli.stopping import die_by
-
         die_by(signal.SIGINT)
-    except BrokenPipeError:
-        # The reader of our output has gone, and the interpreter would complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
+    except (BrokenPipeError, SystemExit):
+        # Nobody reads our output any more; rich says so by SystemExit.
+        failing.mute()
+        code = _BROKEN_PIPE
+    except Exception as error:
+        known = failing.as_ours(error)
+        debug = error if "--debug" in words else None
+        failing.show(known, as_json="--json" in words, cause=debug)
+        code = known.exit_code
     sys.exit(code)
 
 
-def _fail(id: str, message: str, code: int) -> int:
-    print(f"error[{id}]: {message}", file=sys.stderr)
-    return code
+def _steady_streams() -> None:
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # Closed: the next file opened would take its number, and what is written to it.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "w"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name of a file need not be text in the terminal's encoding.
+            stream.reconfigure(errors="backslashreplace")

@@ -1,16 +1,16 @@
-"""Options that several verbs share, and the configuration file."""
+"""Options that several verbs share."""
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tilseg.errors import UsageError, nearest
+from tilseg.cli.config import load_config
+from tilseg.errors import UsageError
 
 
 class BandList(click.ParamType[tuple[int, ...]]):
@@ -58,37 +58,6 @@ class Duration(click.ParamType[float]):
             raise UsageError("E-OPTION", option=param.opts[0], value=value, allowed=allowed)
         hours, minutes, seconds = (int(part or 0) for part in match.groups())
         return float(hours * 3600 + minutes * 60 + seconds)
-
-
-def load_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
-    """Take option values from a TOML file; the command line wins over it.
-
-    Raises UsageError E-CONFIG naming the first unknown key, or the line TOML stumbles over.
-    """
-    if value is None:
-        return
-    try:
-        content = tomllib.loads(value.read_text())
-    except FileNotFoundError:
-        raise UsageError("E-CONFIG", path=value, reason="no such file; check the path") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError("E-CONFIG", path=value, reason=f"is not TOML: {error}") from None
-    known = {
-        option.removeprefix("--"): parameter.name
-        for parameter in ctx.command.params
-        if parameter is not param
-        for option in parameter.opts
-        if option.startswith("--")
-    }
-    defaults: dict[str, Any] = {}
-    for key, setting in content.items():
-        if key not in known:
-            reason = f"unknown key {key!r}{nearest(key, known)}; allowed are {', '.join(known)}"
-            raise UsageError("E-CONFIG", path=value, reason=reason)
-        if isinstance(setting, dict):
-            raise UsageError("E-CONFIG", path=value, reason=f"{key} must be a value, not a table")
-        defaults[str(known[key])] = setting
-    ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
 
 def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
