@@ -155,3 +155,19 @@ def test_a_region_of_ten_billion_pixels_does_not_overflow():
     assert found["feret_diameter_max"] == math.sqrt(SIDE**2 + (SIDE - 1) ** 2)
     # Of the perimeter only what seams own: four border pixels at both ends of 18 seams.
     assert found["perimeter"] == 18 * 2 * 4
+
+
+def test_products_of_sums_beyond_64_bits():
+    """A region that fits in memory, whose sums fit 64 bits while n times them do not."""
+    rows, cols = 2999, 3001
+    mask = np.ones((rows, cols), dtype=np.uint8)
+    image = np.full((rows, cols, 1), 65535, dtype=np.uint16)
+    image[::2] = 1
+    found = {name: values[0] for name, values in tiled(mask, (1500, 3001), image).columns.items()}
+    assert found["axis_major_length"] == pytest.approx(4 * math.sqrt((cols**2 - 1) / 12), rel=1e-15)
+    assert found["axis_minor_length"] == pytest.approx(4 * math.sqrt((rows**2 - 1) / 12), rel=1e-15)
+    assert found["orientation"] == pytest.approx(math.pi / 2)
+    odd = Fraction(1499, 2999)
+    assert found["intensity_mean-0"] == pytest.approx(float(1 + 65534 * odd), rel=1e-15)
+    assert found["intensity_std-0"] == pytest.approx(65534 * math.sqrt(odd * (1 - odd)), rel=1e-14)
+    assert found["perimeter"] == 2 * (rows + cols) - 4
