@@ -11,7 +11,7 @@ import pytest
 from tiny import save_tiny_model
 
 PROGRAM = """
-import json, resource, sys
+import json, resource, sys, threading
 import numpy as np
 from tilseg import load_model
 from tilseg.model import BandStatistics
@@ -27,19 +27,25 @@ statistics = BandStatistics((9.0,), (7.0,))
 def predict(output):
     side = model.field.input_for(output)
     model.predict(np.ones((1, side, side, 1), np.uint8), statistics)
-    return side
-predict(16)
-before = now()
-side = predict(512)
-after_first = faults()
-for _ in range(5):
+def work():
+    global before, faulted
+    predict(16)
+    before = now()
     predict(512)
+    faulted = faults()
+    for _ in range(5):
+        predict(512)
+    faulted = (faults() - faulted) / 5
+worker = threading.Thread(target=work)
+worker.start()
+worker.join()
+size = Size(*[model.field.input_for(512)] * 2)
 print(json.dumps({
     "kept": keep_freed_memory(),
-    "faults": (faults() - after_first) / 5,
-    "pages": model.working_bytes(Size(side, side)) / resource.getpagesize(),
+    "faults": faulted,
+    "pages": model.working_bytes(size) / resource.getpagesize(),
     "taken": peak() - before,
-    "promised": model.working_bytes(Size(side, side)),
+    "promised": model.working_bytes(size),
 }))
 """
 

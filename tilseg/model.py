@@ -81,7 +81,7 @@ class Model(Protocol):
         ...
 
 
-# name in the card -> module with `build(parameters) -> torch.nn.Module` (see models/unet.py)
+# name in the card -> module with `build(parameters) -> tilseg.models.blocks.Network`
 ARCHITECTURES: dict[str, str] = {
     "unet": "tilseg.models.unet",
 }

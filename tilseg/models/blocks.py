@@ -7,6 +7,7 @@ and reads no pixel it does not need, but for the ring that its docstring says to
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -24,7 +25,7 @@ Upsampling = Literal[
 _ROUNDING = 1e-5
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """What `build` of an architecture module returns: (n, bands, rows, cols) -> scores.
 
     The output is (n, channels, rows', cols'), at least rows - 2 halo by cols - 2 halo and with
@@ -39,9 +40,9 @@ class Network(nn.Module):
     field: ReceptiveField
     inexact: str | None
 
+    @abstractmethod
     def live_elements(self, rows: int, cols: int) -> int:
         """Numbers alive at once while one input of (rows, cols) is predicted, from above."""
-        raise NotImplementedError
 
 
 def conv_block(
