@@ -6,38 +6,38 @@ CRC-32 its journal line says; everything that is made from blocks is made again.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from tilseg.durable import remove, writing
-from tilseg.errors import DamageError
-from tilseg.journal import BlockRecord, Journal
+from tilseg.journal import Journal
 from tilseg.plan import Plan
-from tilseg.sinks.zarr import MaskStore
+from tilseg.stores import PROBABILITIES, Stores
 
 
 def recover(
     result: Path,
-    path: Path,
+    folder: Path,
     plan: Plan,
     journal: Journal,
     *,
+    classes: int,
     keep_bad: bool,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Make the store at `path` ready for more blocks, and `journal` name only those that hold.
+    """Make the stores in `folder` ready for more blocks, and `journal` name only those that hold.
 
-    result: folder of the result, emptied of all but the store, if that is in it.
-    keep_bad: whether blocks with tiles left out may stay. progress: called with (pixels read,
+    result: folder of the result, emptied of all but the stores, if they are in it. classes: of
+    the model. keep_bad: whether blocks with tiles left out may stay. progress: called with (pixels read,
     pixels to read); what it raises ends the recovery, which may begin again.
 
     Raises OutputError E-OUTPUT-WRITE.
     """
     with writing(result):
-        _remove_all_but({path.name}, result)
-        _strip(path, plan)
-    store = MaskStore.create(path, plan.grid.shape, plan.grid.block)
+        _keep_only(set(Stores.names(plan)), result, Path.is_dir)
+        for name in Stores.names(plan):
+            _strip(folder / name, plan)
+    stores = Stores.create(folder, plan, classes)
     wanted = {
         index: record
         for index, record in journal.records.items()
@@ -47,25 +47,10 @@ def recover(
     areas = {index: plan.grid.block_at(index).write.size.area for index in wanted}
     done, total = 0, sum(areas.values())
     for index, record in wanted.items():
-        if holds(store, plan, record):
+        if stores.holds(plan, record):
             journal.records[index] = record
         done += areas[index]
         progress(done, total)
-
-
-def holds(store: MaskStore, plan: Plan, record: BlockRecord) -> bool:
-    """Whether a block is there and reads back as its record says."""
-    window = plan.grid.block_at(record.index).write
-    row, col = divmod(record.index, plan.grid.block_counts.cols)
-    shard = store.path / "0" / "c" / str(row) / str(col)
-    try:
-        if not shard.is_file():
-            # A network disk may show this machine an old directory until it is listed.
-            os.listdir(shard.parent)
-        # Without its file a block reads as nodata, which may well be what it should hold.
-        return shard.is_file() and store.block_crc(window) == record.crc
-    except (DamageError, FileNotFoundError):
-        return False
 
 
 def _strip(path: Path, plan: Plan) -> None:
@@ -75,15 +60,18 @@ def _strip(path: Path, plan: Plan) -> None:
     """
     rows, cols = plan.grid.block_counts
     shards = path / "0" / "c"
-    _remove_all_but({"0"}, path)
-    _remove_all_but({"c"}, path / "0")
-    _remove_all_but({str(row) for row in range(rows)}, shards)
+    _keep_only({"0"}, path, Path.is_dir)
+    _keep_only({"c"}, path / "0", Path.is_dir)
+    if path.name == PROBABILITIES:
+        _keep_only({"0"}, shards, Path.is_dir)
+        shards /= "0"
+    _keep_only({str(row) for row in range(rows)}, shards, Path.is_dir)
     for row in range(rows):
-        _remove_all_but({str(col) for col in range(cols)}, shards / str(row))
+        _keep_only({str(col) for col in range(cols)}, shards / str(row), Path.is_file)
 
 
-def _remove_all_but(names: set[str], folder: Path) -> None:
+def _keep_only(names: set[str], folder: Path, kind: Callable[[Path], bool]) -> None:
     if folder.is_dir():
         for each in folder.iterdir():
-            if each.name not in names:
+            if each.name not in names or not kind(each):
                 remove(each)

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Literal
 
@@ -286,7 +287,7 @@ def _local(cluster: Cluster, job: Job) -> Iterator[Any]:
         "silence_logs": logging.CRITICAL,
         "n_workers": 0,
         # Beside the store, so that what a killed run leaves goes with the workspace.
-        "local_directory": str(Path(job.store).parents[1]),
+        "local_directory": str(Path(job.folder).parent),
     }
     if cluster.kind == "threads":
         settings |= {"processes": False, "protocol": "inproc://", "n_workers": 1}
@@ -320,6 +321,9 @@ def _signals_held() -> Iterator[None]:
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
     try:
+        # Begun by the first process that is, it would make that thread hear two of them again.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
