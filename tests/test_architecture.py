@@ -31,6 +31,7 @@ FLOORS = {
     "statistics": 3,
     "planning": 3,
     "exactness": 4,
+    "stores": 4,
     "durable": 1,
     "lock": 4,
     "disk": 4,
@@ -40,6 +41,8 @@ FLOORS = {
     "fingerprint": 4,
     "workspace": 4,
     "regions": 5,
+    "truth": 5,
+    "metrics": 5,
     "resume": 5,
     "receipt": 5,
     "finish": 5,
@@ -52,12 +55,14 @@ FLOORS = {
 # library -> rooms that may import it
 HEAVY = {
     "torch": {"models", "training"},
-    "rasterio": {"sources", "sinks", "regions"},
+    "rasterio": {"sources", "sinks", "regions", "truth"},
     "tifffile": {"sources", "sinks"},
     "zarr": {"sources", "sinks"},
     "dask": {"schedule"},
     "distributed": {"schedule"},
     "skimage": {"regions", "training"},
+    "PIL": {"metrics"},
+    "pyogrio": {"truth"},
     "click": {"cli"},
     "rich": {"cli", "training"},
 }

@@ -11,7 +11,7 @@ from tilseg.journal import BlockRecord, Journal
 
 
 def _record(index: int) -> BlockRecord:
-    return BlockRecord(index, 4_000_000_000 + index, ((0, 17), (255, index)), (0.1, 2.5, 0.01))
+    return BlockRecord(index, (4_000_000_000 + index,), ((0, 17), (255, index)), (0.1, 2.5, 0.01))
 
 
 def _write(path, count):
@@ -87,7 +87,7 @@ def test_the_last_word_on_a_block_counts(tmp_path):
     path = tmp_path / "j"
     _write(path, 1)
     journal = Journal(path)
-    again = BlockRecord(0, 5, ((1, 17),), (0.0, 0.0, 0.0))
+    again = BlockRecord(0, (5,), ((1, 17),), (0.0, 0.0, 0.0))
     journal.append(again)
     journal.close()
     assert Journal(path).records == {0: again}

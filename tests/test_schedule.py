@@ -10,7 +10,7 @@ from tiny import noise, save_tiny_model
 import tilseg
 from tilseg.infer import Job, versions
 from tilseg.schedule import Cluster, connect
-from tilseg.sinks.zarr import MaskStore
+from tilseg.stores import Stores
 
 
 @pytest.mark.parametrize("cluster", [Cluster(), Cluster("processes", 1)], ids=lambda c: c.kind)
@@ -19,8 +19,8 @@ def test_nothing_listens_beyond_this_machine(tmp_path, cluster):
     tifffile.imwrite(tmp_path / "image.tif", noise(50, 40), photometric="rgb")
     source = tilseg.open_source(tmp_path / "image.tif")
     plan = tilseg.make_plan(source, tilseg.load_model(model), threads=1)
-    store = MaskStore.create(tmp_path / "mask.zarr", plan.grid.shape, plan.grid.block)
-    with connect(Job(plan, str(store.path), versions()), cluster):
+    Stores.create(tmp_path / "result", plan, classes=2)
+    with connect(Job(plan, str(tmp_path / "result"), versions()), cluster):
         here = psutil.Process()
         listening = {
             connection.laddr.ip

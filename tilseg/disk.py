@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tilseg.errors import OutputError
-from tilseg.plan import TileGrid
+from tilseg.plan import Plan
 from tilseg.planning import format_bytes
 
 _EXPECTED_BITS = 0.25
@@ -39,9 +39,9 @@ class Need:
 
 
 def needed(
-    grid: TileGrid, classes: int, outputs: tuple[str, ...], *, is_map: bool, level0: int = 0
+    plan: Plan, classes: int, outputs: tuple[str, ...], *, is_map: bool, level0: int = 0
 ) -> Need:
-    """What a run over `grid` takes on disk at its fullest moment.
+    """What a run of `plan` takes on disk at its fullest moment.
 
     outputs: some of "zarr" and "tif"; the zarr is made in any case. is_map: the tif is a COG.
     level0: bytes of level 0, once it is there; 0 to estimate.
@@ -51,14 +51,19 @@ def needed(
         parts["mask.tif"] = _EXPORT
         if is_map:
             parts["staging"] = _COPY
+    grid = plan.grid
     bits = math.log2(max(classes, 2)) * grid.shape.area / 8
     least = len(grid) * _SECTOR
     expected = level0 or max(int(bits * _EXPECTED_BITS), least)
     bound = level0 or max(int(bits * _NOISE_BITS), least)
-    return Need(
-        {name: int(factor * expected) for name, factor in parts.items()},
-        int(sum(parts.values()) * bound),
-    )
+    each = {name: int(factor * expected) for name, factor in parts.items()}
+    most = int(sum(parts.values()) * bound)
+    if plan.probabilities:
+        # Of each pixel and class, half a byte is expected, and a byte the most.
+        copies = sum(parts.values())
+        each["probabilities"] = int(copies * classes * grid.shape.area / 2)
+        most += int(copies * classes * grid.shape.area)
+    return Need(each, most)
 
 
 def check_disk(path: Path, need: Need, used: int) -> None:

@@ -43,6 +43,7 @@ def fingerprint(plan: Plan, identity: dict[str, Any], outputs: tuple[str, ...]) 
         "precision": plan.precision,
         "device": plan.device,
         "threads": plan.threads,
+        "probabilities": plan.probabilities,
         "outputs": list(outputs),
         "schema": PIXEL_SCHEMA,
     }

@@ -15,23 +15,23 @@ from tilseg.fingerprint import plan_to_json
 from tilseg.journal import BlockRecord
 from tilseg.plan import Plan
 from tilseg.receipt import receipt, summarise
-from tilseg.resume import holds
 from tilseg.sink import load_sink, windows_of
 from tilseg.sinks.zarr import MaskStore
 from tilseg.source import Source, open_source
+from tilseg.stores import Stores
 from tilseg.window import Size
 from tilseg.workspace import RECEIPT
 
 # Read-back goes by windows of this size, whatever the block is.
 _READ_BACK = Size(2048, 2048)
 
-Phase = Literal["recover", "predict", "pyramid", "tif", "check"]
+Phase = Literal["recover", "predict", "pyramid", "probabilities", "tif", "check"]
 Report = Callable[[Phase, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Finisher:
-    """Makes the files of a result in the folder `result`, from the mask.zarr that is `store`.
+    """Makes the files of a result in the folder `result`, from the stores in `folder`.
 
     fingerprint: of the run, for the receipt. single: the result is one file. report: called with
     (phase, pixels done, pixels).
@@ -39,7 +39,7 @@ class Finisher:
     """
 
     result: Path
-    store: Path
+    folder: Path
     plan: Plan
     source: Source
     card: Card
@@ -52,17 +52,30 @@ class Finisher:
 
         Raises OutputError E-OUTPUT-WRITE or E-OUTPUT-READBACK.
         """
-        store = MaskStore.open(self.store)
+        stores = Stores.open(self.folder, self.plan)
+        store = stores.mask
         level = self.source.levels[self.plan.level]
         georef = self.source.georef.decimated(level.row_factor, level.col_factor)
+        name = Path(self.plan.source).stem
         store.finish(
-            name=Path(self.plan.source).stem,
+            name=name,
             classes=self.card.classes,
             georef=georef,
             background=self.card.background,
             progress=self._in_pixels("pyramid"),
         )
-        self._check_blocks(store, records)
+        self._check_blocks(stores, records)
+        if stores.probabilities is not None:
+            progress = self._in_pixels("probabilities")
+            stores.probabilities.finish(
+                name=name, classes=self.card.classes, georef=georef, progress=progress
+            )
+            if "tif" in outputs:
+                # Loaded here alone: the exports load GDAL.
+                from tilseg.sinks.geotiff import write_probabilities
+
+                target = self.result / "probabilities.tif"
+                write_probabilities(stores.probabilities, target, progress)
         if "tif" in outputs:
             target = self.result / "mask.tif"
             sink = load_sink("geotiff" if georef.is_map else "ometiff")
@@ -102,12 +115,12 @@ class Finisher:
         write_durably(self.result / RECEIPT, seal(content))
         return summary
 
-    def _check_blocks(self, store: MaskStore, records: Mapping[int, BlockRecord]) -> None:
+    def _check_blocks(self, stores: Stores, records: Mapping[int, BlockRecord]) -> None:
         for record in records.values():
-            if not holds(store, self.plan, record):
+            if not stores.holds(self.plan, record):
                 window = self.plan.grid.block_at(record.index).write
                 reason = f"other pixels at {window}"
-                raise OutputError("E-OUTPUT-READBACK", path=store.path, reason=reason)
+                raise OutputError("E-OUTPUT-READBACK", path=stores.mask.path, reason=reason)
 
     def _check_export(self, store: MaskStore, path: Path) -> None:
         """Every pixel of an exported file, read by its reader, against the committed mask."""

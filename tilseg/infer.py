@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from tilseg.errors import InputError, ModelError, ResourceError
 from tilseg.journal import BadTile, BlockRecord
-from tilseg.model import Model, load_model
+from tilseg.model import Model, Prediction, load_model
 from tilseg.nodata import fill_invalid, valid_pixels
 from tilseg.plan import Block, Plan, Tile
-from tilseg.sinks.zarr import MaskStore
 from tilseg.source import Source, open_source
+from tilseg.stores import Stores
 from tilseg.window import Window, read_mirrored
 
 NODATA = 255
@@ -43,12 +43,12 @@ def versions() -> tuple[tuple[str, str], ...]:
 class Job:
     """All that crosses a process border: the plan, where results go, and how.
 
-    store: path of the mask.zarr being filled. batch: tiles in one call of the network.
+    folder: of the stores being filled; see `tilseg.stores`. batch: tiles in one call of the network.
     versions: the driver's, checked by every worker.
     """
 
     plan: Plan
-    store: str
+    folder: str
     versions: tuple[tuple[str, str], ...]
     batch: int = 1
 
@@ -81,7 +81,7 @@ class BlockWorker:
         )
         if self.model.sha256 != plan.model_sha256:
             raise ModelError("E-MODEL-CHANGED", path=plan.model)
-        self.store = MaskStore.open(job.store)
+        self.stores = Stores.open(job.folder, plan)
         self.stopping = threading.Event()
         self._network = threading.Lock()
 
@@ -103,18 +103,18 @@ class BlockWorker:
             if self.stopping.is_set():
                 return None
             waited = time.perf_counter() - clock[-1]
-            labels, more = self._predict(block, pieces)
+            answer, more = self._predict(block, pieces)
             clock.append(time.perf_counter() - waited)
         bad += more
         if bad and not mask_bad:
             return BlockFailure(index, tuple(bad))
-        crc = self.store.commit(block.write, labels)
-        counts = self._counts(labels)
+        crcs = self.stores.commit(block.write, answer.labels, answer.probabilities)
+        counts = self._counts(answer.labels)
         clock.append(time.perf_counter() - waited)
         read, predict, write = (round(b - a, 4) for a, b in itertools.pairwise(clock))
         return BlockRecord(
             index=index,
-            crc=crc,
+            crcs=crcs,
             counts=counts,
             seconds=(read, predict, write),
             bad=tuple(bad),
@@ -154,27 +154,24 @@ class BlockWorker:
         valid = valid_pixels(pixels, source.nodata, read_mirrored(mask, window, shape))
         return _Piece(window, tiles, fill_invalid(pixels, valid, plan.statistics), valid)
 
-    def _predict(
-        self, block: Block, pieces: list[_Piece]
-    ) -> tuple[NDArray[np.uint8], list[BadTile]]:
-        """Class values of the block's own pixels, 255 where there is no data or no answer."""
-        labels = np.full(block.write.size, NODATA, np.uint8)
+    def _predict(self, block: Block, pieces: list[_Piece]) -> tuple[_Answer, list[BadTile]]:
+        """What the network says of the block's own pixels, and the tiles it could not."""
+        answer = _Answer.none(block.write, len(self.model.card.classes), self.plan)
         bad = []
         for piece in pieces:
             tiles = [tile for tile in piece.tiles if piece.has_data(tile.write)]
             for first in range(0, len(tiles), self.batch):
                 group = tiles[first : first + self.batch]
                 inputs = np.stack([piece.pixels[piece.slices(tile.read)] for tile in group])
-                found = self.model.predict(inputs, self.plan.statistics)
-                for tile, finite, output in zip(group, found.finite, found.labels, strict=True):
-                    if not finite:
+                found = self.model.predict(
+                    inputs, self.plan.statistics, probabilities=self.plan.probabilities
+                )
+                for number, tile in enumerate(group):
+                    if found.finite[number]:
+                        answer.place(tile.write, block.write, found, number, piece)
+                    else:
                         bad.append(BadTile(tile.write, "the network gave NaN or infinity"))
-                        continue
-                    kept = output[: tile.write.rows, : tile.write.cols]
-                    if piece.valid is not None:
-                        kept = np.where(piece.valid[piece.slices(tile.write)], kept, NODATA)
-                    labels[tile.write.relative_to(block.write).slices] = kept
-        return labels, bad
+        return answer, bad
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +188,36 @@ class _Piece:
 
     def has_data(self, window: Window) -> bool:
         return self.valid is None or bool(self.valid[self.slices(window)].any())
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """Classes of a block (rows, cols), and their probabilities (rows, cols, classes) or None.
+
+    Where there is no data or no answer: nodata, and 0 for every class.
+    """
+
+    labels: NDArray[np.uint8]
+    probabilities: NDArray[np.uint8] | None
+
+    @classmethod
+    def none(cls, window: Window, classes: int, plan: Plan) -> _Answer:
+        probabilities = np.zeros((*window.size, classes), np.uint8) if plan.probabilities else None
+        return cls(np.full(window.size, NODATA, np.uint8), probabilities)
+
+    def place(
+        self, tile: Window, block: Window, found: Prediction, number: int, piece: _Piece
+    ) -> None:
+        """Keep the pixels that `tile` owns of answer `number`, where they are valid."""
+        target = tile.relative_to(block).slices
+        valid = None if piece.valid is None else piece.valid[piece.slices(tile)]
+        labels = found.labels[number, : tile.rows, : tile.cols]
+        self.labels[target] = labels if valid is None else np.where(valid, labels, NODATA)
+        if self.probabilities is not None and found.probabilities is not None:
+            certain = found.probabilities[number, : tile.rows, : tile.cols]
+            self.probabilities[target] = (
+                certain if valid is None else np.where(valid[..., None], certain, 0)
+            )
 
 
 _workers: dict[Job, BlockWorker] = {}
@@ -224,10 +251,12 @@ def stop(job: Job) -> None:
 def leave_out(job: Job, index: int, reason: str) -> BlockRecord:
     """Commit block `index` as nothing but nodata, because of `reason`; the network is not asked."""
     window = job.plan.grid.block_at(index).write
-    labels = np.full(window.size, NODATA, np.uint8)
-    crc = MaskStore.open(job.store).commit(window, labels)
+    stores = Stores.open(job.folder, job.plan)
+    classes = 0 if stores.probabilities is None else stores.probabilities.count
+    answer = _Answer.none(window, classes, job.plan)
+    crcs = stores.commit(window, answer.labels, answer.probabilities)
     counts = ((NODATA, window.size.area),)
-    return BlockRecord(index, crc, counts, (0.0, 0.0, 0.0), (BadTile(window, reason),))
+    return BlockRecord(index, crcs, counts, (0.0, 0.0, 0.0), (BadTile(window, reason),))
 
 
 def compute_block(job: Job, index: int, mask_bad: bool) -> BlockRecord | BlockFailure | None:

@@ -37,13 +37,13 @@ class BadTile:
 class BlockRecord:
     """What a finished block reports: under a kilobyte, the only thing that travels.
 
-    crc: CRC-32 of the block's labels. counts: ((class value, pixels), ...), nodata included.
+    crcs: CRC-32 of the block's labels and, where they are kept, its probabilities. counts: ((class value, pixels), ...), nodata included.
     seconds: spent reading, predicting and writing. bad: tiles left as nodata because they
     could not be computed.
     """
 
     index: int
-    crc: int
+    crcs: tuple[int, ...]
     counts: tuple[tuple[int, int], ...]
     seconds: tuple[float, float, float]
     bad: tuple[BadTile, ...] = ()

@@ -124,6 +124,7 @@ class Plan:
     source, level, bands: the image's uri, the pyramid level read, 0-based bands in the
         model's order. model, model_sha256: where the model is and what it holds.
     statistics: resolved normalisation constants. nodata: the source's nodata value.
+    probabilities: whether they are kept beside the classes.
     precision, device, threads: how the network runs; device is a kind, "cpu" or "cuda".
     auto: names of the fields tilseg chose itself; a resume takes them from the first start.
     """
@@ -138,4 +139,5 @@ class Plan:
     precision: Precision
     device: Literal["cpu", "cuda"]
     threads: int
+    probabilities: bool = False
     auto: tuple[str, ...] = ()

@@ -83,6 +83,7 @@ def make_plan(
     level: int | None = None,
     precision: Precision = "fp32",
     threads: int | None = None,
+    probabilities: bool = False,
     allow_inexact: bool = False,
 ) -> Plan:
     """The plan of segmenting `source` with `model`; reads a sample of the image, predicts nothing.
@@ -92,7 +93,7 @@ def make_plan(
     workers: blocks under way at once. bands: 1-based; None for the image's own when their
         number is the model's. level: pyramid level; None for 0.
     threads: CPU threads of one prediction; None for all this process may use.
-    allow_inexact: take a model whose result depends on the tile; `run` records by how much.
+    probabilities: keep those of every class beside the mask. allow_inexact: take a model whose result depends on the tile; `run` records by how much.
 
     Raises ModelError E-MODEL-INEXACT without that, UsageError for an illegal tile, level or band, InputError E-INPUT-BANDS, and
     ResourceError E-MEMORY when nothing fits.
@@ -112,7 +113,7 @@ def make_plan(
     level = _checked_level(source, level or 0)
     indices = _checked_bands(source, model, bands)
     budget = parse_memory(memory) if isinstance(memory, str) else memory or available_memory()
-    grid = _choose_grid(source, model, level, tile, budget, workers)
+    grid = _choose_grid(source, model, level, tile, budget, workers, probabilities)
     return Plan(
         grid=grid,
         source=source.uri,
@@ -124,6 +125,7 @@ def make_plan(
         precision=precision,
         device=_device_kind(model),
         threads=threads or usable_cpus(),
+        probabilities=probabilities,
         auto=tuple(chosen),
     )
 
@@ -155,7 +157,9 @@ def _checked_bands(source: Source, model: Model, bands: Sequence[int] | None) ->
     return tuple(band - 1 for band in chosen)
 
 
-def needed_memory(grid: TileGrid, source: Source, model: Model, workers: int) -> int:
+def needed_memory(
+    grid: TileGrid, source: Source, model: Model, workers: int, *, probabilities: bool = False
+) -> int:
     """Bytes a run on `grid` takes at most, beside what does not depend on the plan."""
     bands = model.card.bands
     pixel = source.dtype.itemsize * bands
@@ -164,6 +168,9 @@ def needed_memory(grid: TileGrid, source: Source, model: Model, workers: int) ->
     )
     # Raw pixels, and a copy of them where nodata is filled; labels, and their shard encoded.
     block = 2 * read * pixel + 4 * grid.block.area
+    if probabilities:
+        # The block, its shard encoded, and both again in the order of the file.
+        block += 4 * len(model.card.classes) * grid.block.area
     return _BASE_BYTES + workers * block + model.working_bytes(grid.input)
 
 
@@ -174,6 +181,7 @@ def _choose_grid(
     tile: int | None,
     budget: int,
     workers: int,
+    probabilities: bool,
 ) -> TileGrid:
     shape, field = source.levels[level].size, model.field
     if tile is not None:
@@ -187,7 +195,7 @@ def _choose_grid(
         largest = min(_BLOCK, math.isqrt(shape.area) // _BLOCKS_A_SIDE)
         for target in (largest, largest // 2, 1):
             grid = TileGrid(shape, field, step, _tiles_per_block(shape, step, target))
-            needed = needed_memory(grid, source, model, workers)
+            needed = needed_memory(grid, source, model, workers, probabilities=probabilities)
             if needed <= budget:
                 return grid
             smallest = needed if smallest is None else min(smallest, needed)

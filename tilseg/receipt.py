@@ -89,8 +89,8 @@ def receipt(
     """The content of run.json for the files now in `result`.
 
     inexact: what tiling cost a model that is not exact, as measured. records: of every block, in
-    order of their index; "blocks" holds the CRC-32 of the labels of
-    each. "files" holds the sha256 of every file; `tilseg.durable.seal` adds that of the receipt.
+    order of their index; "blocks" holds the CRC-32 of what each
+    stored. "files" holds the sha256 of every file; `tilseg.durable.seal` adds that of the receipt.
     """
     bad = [tile for record in records for tile in record.bad]
     return {
@@ -107,7 +107,7 @@ def receipt(
         "summary": summary,
         "fingerprint": fingerprint,
         "plan": plan,
-        "blocks": [record.crc for record in records],
+        "blocks": [list(record.crcs) for record in records],
         "files": {str(path.relative_to(result)): file_sha256(path) for path in files(result)},
     }
 

@@ -310,7 +310,7 @@ def test_config_file_sets_options_and_refuses_unknown_ones(desk, undisturbed):
     assert "nothing to do" in done.stdout
     for text, words in [
         ("modle = 'x'", "did you mean 'model'"),
-        ("tile =", "is not TOML"),
+        ("tile =", "line 1 (tile =)"),
         ("[tile]\nx=1", "must be a value"),
     ]:
         config.write_text(text)
@@ -378,3 +378,31 @@ def test_an_inexact_model_needs_permission_and_its_cost_is_recorded(desk):
     assert recorded["tiles"] == [128, 64]
     assert recorded["score"] > 0
     assert 0 <= recorded["labels"] < 1
+
+
+def test_probabilities_agree_with_the_mask(desk, sample_data):
+    run = ("run", "--tile", "256", "--probabilities", "-o", "likely.tilseg")
+    done = tilseg(*run, sample_data / "scene.tif", "--model", "four.safetensors", cwd=desk)
+    assert done.returncode == 0, done.stderr
+    result = desk / "likely.tilseg"
+    mask = zarr.open_group(result / "mask.zarr", mode="r")["0"][:]
+    likely = zarr.open_group(result / "probabilities.zarr", mode="r")["0"][:]
+    valid = mask != 255
+    assert (likely[:, ~valid] == 0).all()
+    assert np.isin(likely.sum(axis=0, dtype=int)[valid], (254, 255, 256)).all()
+    certain = valid & (np.abs(likely[0].astype(int) - likely[1]) > 1)
+    np.testing.assert_array_equal(mask[certain], likely.argmax(axis=0)[certain])
+    with rasterio.open(result / "probabilities.tif") as file:
+        np.testing.assert_array_equal(file.read(), likely)
+    assert tilseg("verify", "likely.tilseg", cwd=desk).returncode == 0
+    refused = tilseg(
+        "run",
+        "image.tif",
+        "--model",
+        "tiny.safetensors",
+        "--probabilities",
+        "-o",
+        "p.tif",
+        cwd=desk,
+    )
+    assert refused.returncode == 2

@@ -73,7 +73,7 @@ def scheduler(desk):
 
 def _committed(desk: Path, output: str) -> int:
     journal = desk / f".{output}.partial" / "journal-0.jsonl"
-    return journal.read_bytes().count(b'"crc"') if journal.exists() else 0
+    return journal.read_bytes().count(b'"crcs"') if journal.exists() else 0
 
 
 def test_two_workers_elsewhere_give_the_same_bytes(desk, scheduler):

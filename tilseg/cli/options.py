@@ -124,6 +124,9 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--level", type=int, help="Pyramid level to segment; 0 is the finest.  [default: 0]"
         ),
         click.option(
+            "--probabilities", is_flag=True, help="Keep the probabilities of every class too."
+        ),
+        click.option(
             "--allow-inexact",
             is_flag=True,
             help="Take a model whose result depends on the tile, and record by how much.",

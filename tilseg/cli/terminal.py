@@ -26,8 +26,10 @@ _PHASES = {
     "recover": "checking",
     "predict": "segmenting",
     "pyramid": "pyramid",
+    "probabilities": "probabilities",
     "tif": "mask.tif",
     "check": "reading back",
+    "compare": "comparing",
 }
 _LINE_SECONDS = 10.0
 
@@ -85,8 +87,11 @@ class ProgressDisplay(logging.Handler):
         self._console.print(Text(record.getMessage()), soft_wrap=True)
 
     def update(self, progress: RunProgress) -> None:
-        """Show one step; phases appear as they begin."""
-        phase, done, total = progress.phase, progress.done, progress.total
+        """Show one step of a run."""
+        self.advance(progress.phase, progress.done, progress.total)
+
+    def advance(self, phase: str, done: int, total: int) -> None:
+        """Show that `done` of `total` pixels of a phase are done; phases appear as they begin."""
         if self._bar is None:
             if phase not in self._lines:
                 self._lines[phase] = _Lines(_PHASES[phase], done)

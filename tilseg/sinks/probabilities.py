@@ -51,6 +51,11 @@ class ProbabilityStore:
         return self._level0.shape
 
     @property
+    def count(self) -> int:
+        """Number of classes, also before it is finished."""
+        return self._level0.bands or 0
+
+    @property
     def classes(self) -> tuple[ClassInfo, ...]:
         return self._finished.classes
 

@@ -30,6 +30,7 @@ from tilseg.receipt import bad_tiles
 from tilseg.resume import recover
 from tilseg.schedule import IN_PROCESS, Cluster, run_blocks
 from tilseg.source import Source, open_source
+from tilseg.stores import MASK
 from tilseg.workspace import Workspace
 
 _log = logging.getLogger("tilseg")
@@ -120,6 +121,9 @@ def run(
     """
     space = Workspace(Path(output).resolve())
     if space.single:
+        if plan.probabilities:
+            allowed = "a result directory, which has room for probabilities"
+            raise UsageError("E-OPTION", option="--output", value=space.final.name, allowed=allowed)
         outputs = [Path(space.single).suffix.removeprefix(".")]
     options = RunOptions(tuple(outputs), cluster, batch, overwrite, on_bad_tile)
     source = open_source(plan.source)
@@ -162,8 +166,7 @@ class _Run:
         self.identity = source.identity()
         self.card: Card = read_card(plan.model)
         # One that is no output stays out of the result, and is there until that is published.
-        folder = space.result if "zarr" in options.outputs else space.partial
-        self.store_path = folder / "mask.zarr"
+        self.stores = space.result if "zarr" in options.outputs else space.partial / "stores"
         self.inexact: dict[str, Any] | None = None
         self.began = time.perf_counter()
 
@@ -193,7 +196,7 @@ class _Run:
         classes = len(self.card.classes)
         is_map = self.source.georef.is_map
         outputs = self.options.outputs
-        return needed(self.plan.grid, classes, outputs, is_map=is_map, level0=level0)
+        return needed(self.plan, classes, outputs, is_map=is_map, level0=level0)
 
     def _finished(self) -> RunReport | None:
         """The report of a result that is there already and is this run's."""
@@ -243,9 +246,10 @@ class _Run:
         before = len(journal.records)
         recover(
             self.space.result,
-            self.store_path,
+            self.stores,
             self.plan,
             journal,
+            classes=len(self.card.classes),
             keep_bad=self.options.on_bad_tile == "mask",
             progress=lambda done, total: self._report("recover", done, total, len(journal.records)),
         )
@@ -277,7 +281,7 @@ class _Run:
         alone = [index for index in pending if journal.deaths[index] >= _SUSPECT_DEATHS]
         journal.begin_driver()
         failed = run_blocks(
-            Job(self.plan, str(self.store_path), versions(), self.options.batch),
+            Job(self.plan, str(self.stores), versions(), self.options.batch),
             [index for index in pending if index not in set(alone)],
             cluster=self.options.cluster,
             mask_bad=self.options.on_bad_tile == "mask",
@@ -305,11 +309,11 @@ class _Run:
         )
 
     def _publish(self, records: dict[int, BlockRecord], skipped: int, predict: float) -> RunReport:
-        level0 = tree_bytes(self.store_path / "0" / "c")
+        level0 = tree_bytes(self.stores / MASK / "0" / "c")
         check_disk(self.space.final, self._need(level0), level0)
         finisher = Finisher(
             self.space.result,
-            self.store_path,
+            self.stores,
             self.plan,
             self.source,
             self.card,
