@@ -311,7 +311,7 @@ def test_config_file_sets_options_and_refuses_unknown_ones(desk, undisturbed):
     for text, words in [
         ("modle = 'x'", "did you mean 'model'"),
         ("tile =", "line 1 (tile =)"),
-        ("[tile]\nx=1", "must be a value"),
+        ("[tile]\nx=1", "tile is a table"),
     ]:
         config.write_text(text)
         refused = tilseg("run", "image.tif", "--config", "job.toml", cwd=desk)
