@@ -79,6 +79,7 @@ def make_plan(
     tile: int | None = None,
     memory: str | int | None = None,
     workers: int = DEFAULT_WORKERS,
+    processes: int = 1,
     bands: Sequence[int] | None = None,
     level: int | None = None,
     precision: Precision = "fp32",
@@ -90,7 +91,8 @@ def make_plan(
 
     tile: output step in pixels of both axes; None chooses what computes least within
         `memory` (bytes, or text such as "4GB"; None for 80 % of what the machine gives).
-    workers: blocks under way at once. bands: 1-based; None for the image's own when their
+    workers: blocks under way at once. processes: that share this machine, each with its share of
+        memory and CPUs. bands: 1-based; None for the image's own when their
         number is the model's. level: pyramid level; None for 0.
     threads: CPU threads of one prediction; None for all this process may use.
     probabilities: keep those of every class beside the mask. allow_inexact: take a model whose result depends on the tile; `run` records by how much.
@@ -113,6 +115,7 @@ def make_plan(
     level = _checked_level(source, level or 0)
     indices = _checked_bands(source, model, bands)
     budget = parse_memory(memory) if isinstance(memory, str) else memory or available_memory()
+    budget //= processes
     grid = _choose_grid(source, model, level, tile, budget, workers, probabilities)
     return Plan(
         grid=grid,
@@ -124,7 +127,7 @@ def make_plan(
         statistics=band_statistics(source, model.card.normalization, level=level, bands=indices),
         precision=precision,
         device=_device_kind(model),
-        threads=threads or usable_cpus(),
+        threads=threads or max(1, usable_cpus() // processes),
         probabilities=probabilities,
         auto=tuple(chosen),
     )

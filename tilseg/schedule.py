@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -45,12 +46,14 @@ class Cluster:
 
     kind: "threads" of this process, "processes" of this machine, or an "external" scheduler.
     workers: threads, or processes; an external scheduler's are its own.
-    scheduler: its address (tcp://host:port) or the path of its file.
+    scheduler: its address (tcp://host:port) or the path of its file. gpus: names of CUDA
+        devices, as CUDA_VISIBLE_DEVICES has them, that worker processes take in turn.
     """
 
     kind: Literal["threads", "processes", "external"] = "threads"
     workers: int = 3
     scheduler: str | None = None
+    gpus: tuple[str, ...] = ()
 
 
 IN_PROCESS = Cluster()
@@ -226,7 +229,7 @@ def connect(job: Job, cluster: Cluster) -> Iterator[tuple[Any, int]]:
         _wait_for_workers(client, cluster)
         # An earlier driver that was killed may have left an image open there.
         client.run(infer.release, job)
-        client.register_plugin(_Check(job), name=_CHECK)
+        client.register_plugin(_Check(job, cluster.gpus), name=_CHECK)
         try:
             yield client, sum(client.nthreads().values())
         finally:
@@ -241,10 +244,15 @@ _CHECK = "tilseg-check"
 class _Check(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
     """Makes every worker ready as it joins; one that is not as the driver is does not stay."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, gpus: tuple[str, ...]) -> None:
         self.job = job
+        self.gpus = gpus
 
     async def setup(self, worker: Any) -> None:
+        if self.gpus:
+            # Heard as long as this process has not used CUDA. Local workers are called 0, 1, ...
+            mine = self.gpus[int(worker.name) % len(self.gpus)]
+            os.environ["CUDA_VISIBLE_DEVICES"] = mine
         try:
             # In a thread: loading a network would stop the worker's heart for a second.
             await asyncio.to_thread(infer.worker_for, self.job)

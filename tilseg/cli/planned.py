@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,7 +27,7 @@ def planned(
     chosen = {name: choices.pop(name) for name in ("series", "channel", "z", "t", "palette")}
     source = open_source(image, **chosen)
     try:
-        network = load_model(model, device=device, precision=precision, threads=threads)
+        network = load_model(model, device=_only(device), precision=precision, threads=threads)
         yield (
             source,
             network,
@@ -34,3 +35,19 @@ def planned(
         )
     finally:
         source.close()
+
+
+def _only(device: str) -> str:
+    """`device`; for cuda:i, this process and its workers see no other from now on."""
+    kind, colon, index = device.partition(":")
+    if kind != "cuda" or not colon or not index.isdecimal():
+        return device
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = named.split(",") if named else []
+    if not named:
+        os.environ["CUDA_VISIBLE_DEVICES"] = index
+    elif int(index) < len(names):
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[int(index)]
+    else:
+        return device
+    return kind

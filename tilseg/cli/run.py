@@ -34,7 +34,11 @@ DEGRADED = 3
     show_default=True,
     help="Masks to write.",
 )
-@click.option("--processes", is_flag=True, help="Make --workers processes instead of threads.")
+@click.option(
+    "--processes",
+    is_flag=True,
+    help="Make --workers processes instead of threads; several GPUs always get one each.",
+)
 @click.option(
     "--scheduler",
     metavar="ADDRESS|FILE",
@@ -83,18 +87,21 @@ def command(
     from tilseg.cli.terminal import ProgressDisplay, print_summary
     from tilseg.verbs.run import run
 
+    if scheduler and processes:
+        raise click.UsageError("--processes and --scheduler exclude each other; give one of them")
     output = output or Path(f"{Path(image).stem}.tilseg")
+    count = workers if processes else 1
     with StopRequest(stop_after) as stop:
         try:
             with (
-                planned(image, workers=workers, **choices) as (_, _, plan),
+                planned(image, workers=workers, processes=count, **choices) as (_, _, plan),
                 ProgressDisplay() as display,
             ):
                 report = run(
                     plan,
                     output,
                     outputs=outputs,
-                    cluster=_cluster(workers, processes, scheduler),
+                    cluster=_cluster(plan.device, workers, processes, scheduler),
                     overwrite=overwrite,
                     break_lock=break_lock,
                     on_bad_tile=on_bad_tile,
@@ -114,11 +121,15 @@ def command(
         raise click.exceptions.Exit(DEGRADED)
 
 
-def _cluster(workers: int, processes: bool, scheduler: str | None) -> Cluster:
+def _cluster(device: str, workers: int, processes: bool, scheduler: str | None) -> Cluster:
+    from tilseg.models.network import cuda_devices
     from tilseg.schedule import Cluster
 
-    if scheduler and processes:
-        raise click.UsageError("--processes and --scheduler exclude each other; give one of them")
     if scheduler:
         return Cluster("external", workers, scheduler)
-    return Cluster("processes" if processes else "threads", workers)
+    gpus = cuda_devices() if device == "cuda" else ()
+    if processes:
+        return Cluster("processes", workers, gpus=gpus)
+    if len(gpus) > 1:
+        return Cluster("processes", len(gpus), gpus=gpus)
+    return Cluster("threads", workers)

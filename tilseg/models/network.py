@@ -186,6 +186,14 @@ def resolve_device(device: str) -> str:
     return f"cuda:{int(index or 0)}"
 
 
+def cuda_devices() -> tuple[str, ...]:
+    """The CUDA devices this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = named.split(",") if named else [str(index) for index in range(count)]
+    return tuple(names[:count])
+
+
 def _why_no_cuda(index: int) -> str | None:
     if torch.version.cuda is None:
         return "this torch is built without CUDA"
