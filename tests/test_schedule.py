@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import psutil
 import pytest
 import tifffile
@@ -25,7 +23,7 @@ def test_worker_processes_take_gpus_in_turn(tmp_path):
     job = Job(plan, str(tmp_path / "result"), versions())
     with connect(job, Cluster("processes", 2, gpus=("5", "7"))) as (client, _):
         client.wait_for_workers(2)
-        seen = client.run(os.environ.get, "CUDA_VISIBLE_DEVICES")
+        seen = client.run(lambda: __import__("os").environ.get("CUDA_VISIBLE_DEVICES"))
     assert sorted(seen.values()) == ["5", "7"]
 
 
