@@ -4,6 +4,7 @@
     model = tilseg.load_model("nuclei")
     plan = tilseg.make_plan(source, model, memory="4GB")
     report = tilseg.run(plan, "slide.tilseg")
+    score = tilseg.evaluate("slide.tilseg", "truth.tif")
 
 Importing this package loads no heavy library; each name is fetched when first used.
 """
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tilseg.errors import TilsegError
+    from tilseg.metrics.score import Score
     from tilseg.model import load_model
     from tilseg.planning import make_plan
     from tilseg.source import open_source
+    from tilseg.verbs.evaluate import evaluate
     from tilseg.verbs.run import RunReport, run
     from tilseg.verbs.verify import verify
 
@@ -25,7 +28,9 @@ __version__ = "0.1.0"
 
 _HOME = {
     "RunReport": "tilseg.verbs.run",
+    "Score": "tilseg.metrics.score",
     "TilsegError": "tilseg.errors",
+    "evaluate": "tilseg.verbs.evaluate",
     "load_model": "tilseg.model",
     "make_plan": "tilseg.planning",
     "open_source": "tilseg.source",
@@ -33,7 +38,17 @@ _HOME = {
     "verify": "tilseg.verbs.verify",
 }
 
-__all__ = ["RunReport", "TilsegError", "load_model", "make_plan", "open_source", "run", "verify"]
+__all__ = [
+    "RunReport",
+    "Score",
+    "TilsegError",
+    "evaluate",
+    "load_model",
+    "make_plan",
+    "open_source",
+    "run",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

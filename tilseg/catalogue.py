@@ -26,6 +26,10 @@ USAGE: Words = {
     "E-CONFIG": ("{path}: {reason}", "{do}"),
     "E-CHOICE": ("{path}: --{option} {value} does not fit this image", "leave it out"),
     "E-CHOICE-RANGE": ("{path}: --{option} {value} is not there", "choose from 0 to {last}"),
+    "E-REGION-UNIT": (
+        "the least area {value} does not fit this mask, whose pixels are {known}",
+        "give it in pixels, or in a unit of that kind",
+    ),
     "E-LEGEND": ("{path}: is no legend: {reason}", "see the guide to evaluate for its form"),
 }
 
@@ -108,6 +112,11 @@ INPUT: Words = {
     "E-MASK-NEGATIVE": (
         "the mask holds the class {value}, where classes are 0 and above",
         "name that value with --nodata if it means nothing",
+    ),
+    "E-MASK-BANDS": ("{path}: has {bands} bands", "give a mask with one band, the class numbers"),
+    "E-MASK-NO-DATA": (
+        "{path}: has no valid pixel, only nodata",
+        "check its nodata value, or name another with --nodata",
     ),
     "E-REGION-IMAGE": (
         "the image is {image} where the mask is {mask} (rows, cols)",
@@ -203,6 +212,10 @@ OUTPUT: Words = {
         "{path}: the model could not be written ({reason})",
         "free some space, or choose another place with -o",
     ),
+    "E-EVALUATION-WRITE": (
+        "{path}: the evaluation could not be written ({reason})",
+        "free some space, or choose another place with -o",
+    ),
     "E-OUTPUT-READBACK": (
         "{path}: reads back differently from what was written ({reason}); nothing was published",
         "check the disk and run the same command again",
@@ -240,6 +253,10 @@ EXISTS: Words = {
         "use --overwrite or another -o",
     ),
     "E-EXISTS-FOREIGN": ("{path}: exists and is not a tilseg result", "choose another with -o"),
+    "E-EVALUATION-EXISTS": (
+        "{path}: exists and holds no evaluation that could be replaced",
+        "choose another with -o",
+    ),
     "E-EXISTS-DAMAGED": (
         "{path}: exists, but its receipt is damaged",
         "make it anew with --overwrite, or choose another -o",
