@@ -7,6 +7,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import resource
 import threading
 from dataclasses import asdict, replace
 
@@ -173,6 +174,18 @@ def test_a_disk_that_refuses_the_lock_is_an_error_of_the_output(path, monkeypatc
     monkeypatch.setattr(fcntl, "flock", broken)
     with pytest.raises(OutputError, match="Input/output error"), _lock(path).held():
         raise AssertionError("no lock")
+
+
+def test_a_full_disk_refuses_the_lock_once(path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="could not be written"), _lock(path).held():
+            raise AssertionError("no lock")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with _lock(path).held():
+        pass
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 40, b"process 12 on host", b"[1, 2]"])

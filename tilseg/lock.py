@@ -97,8 +97,9 @@ class Lock:
             mine = this_process()
             with writing(self.path):
                 file.truncate(0)
-                file.write(json.dumps(asdict(mine)))
-                file.flush()
+                content = json.dumps(asdict(mine)).encode()
+                if file.write(content) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(file.fileno())
             self._mine = mine
             done = threading.Event()
@@ -122,11 +123,12 @@ class Lock:
         if not self.is_mine():
             raise LockedError("E-LOCK-LOST", path=self.output, owner=_read(self.path) or "unknown")
 
-    def _take(self, take_over: bool) -> IO[str]:
+    def _take(self, take_over: bool) -> IO[bytes]:
         """The open lock file, locked, and free of living owners."""
         while True:
             with writing(self.path):
-                file = self.path.open("a+")
+                # Unbuffered: what the disk refused must not be refused again on closing.
+                file = self.path.open("ab", buffering=0)
             try:
                 free = self._is_free(file)
                 # Its last owner may have removed the file between our open and our lock; a
@@ -143,7 +145,7 @@ class Lock:
                 raise
             file.close()
 
-    def _is_free(self, file: IO[str]) -> bool:
+    def _is_free(self, file: IO[bytes]) -> bool:
         reaches = True
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -187,7 +189,7 @@ def _beat(handle: int, done: threading.Event) -> None:
             return
 
 
-def _same_file(file: IO[str], path: Path) -> bool:
+def _same_file(file: IO[bytes], path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
