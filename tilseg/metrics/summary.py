@@ -5,7 +5,7 @@ from __future__ import annotations
 from tilseg.metrics.objects import ObjectCounts
 from tilseg.metrics.score import ClassScore, Score
 
-PIXEL_HEADS = ("truth px", "predicted px", "IoU", "Dice", "accuracy", "precision", "boundary F1")
+PIXEL_HEADS = ("truth px", "pred. px", "IoU", "Dice", "accuracy", "precision", "boundary F1")
 OBJECT_HEADS = ("objects", "found", "made up", "F1", "PQ", "AJI")
 
 

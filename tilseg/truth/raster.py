@@ -22,7 +22,7 @@ from tilseg.window import Size, Window
 
 # Values that are no class unless the user says so: what tilseg itself writes for nodata.
 _NO_CLASS = (255, 65535)
-_STEP = Size(2048, 2048)
+_STEP = Size(1024, 1024)
 # A pixel's number, of int16 or uint16, plus this is its place in a table; place 0 is for
 # pixels that a mask hides. Places are intp, which numpy looks up three times as fast.
 _ZERO = 32769
