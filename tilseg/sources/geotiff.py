@@ -28,6 +28,7 @@ from tilseg.source import Choice, Level
 from tilseg.sources import tiff_header as tags
 from tilseg.sources.axes import check_range
 from tilseg.sources.base import FileSource, level_of, supported_dtype
+from tilseg.sources.jpeg_ends import JpegEnds
 from tilseg.sources.palette import palette_of
 from tilseg.sources.tiff_header import Directory, read_directories
 from tilseg.window import Size, Window
@@ -116,6 +117,7 @@ class GeoTiffSource(FileSource):
 
     def __init__(self, path: Path, choice: Choice, directory: Directory) -> None:
         self._handles = _Handles(path, directory.index + 1)
+        self._ends = JpegEnds(path, read_directories(path))
         with _in_words(path), self._handles.use(0) as dataset:
             size = Size(*dataset.shape)
             alpha = [k for k, c in enumerate(dataset.colorinterp, 1) if c is ColorInterp.alpha]
@@ -170,6 +172,7 @@ class GeoTiffSource(FileSource):
         return self._read_indexes(window, level, [self._indexes[band] for band in bands])
 
     def _read_indexes(self, window: Window, level: int, indexes: Any) -> NDArray[Any]:
+        self._ends.check(window, self.levels[level].size)
         with _in_words(self.path, window), self._handles.use(level) as dataset:
             pixels = np.empty((*window.size, len(indexes)), dataset.dtypes[0])
             dataset.read(list(indexes), window=_theirs(window), out=np.moveaxis(pixels, -1, 0))

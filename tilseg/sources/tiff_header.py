@@ -129,6 +129,19 @@ class Directory:
             raise self.refuse(f"declares a {kind} of {rows} x {cols} pixels")
         return Segments(kind, rows, cols, (-(-self.rows // rows), -(-self.cols // cols)), planes)
 
+    @property
+    def places(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Offsets and stored bytes of all strips or tiles."""
+        tiled = self.segments.kind == "tile"
+        offsets = self.numbers(TILE_OFFSETS if tiled else STRIP_OFFSETS)
+        counts = self.numbers(TILE_COUNTS if tiled else STRIP_COUNTS)
+        if offsets is None and tiled:
+            # Some writers store the places of tiles under the tags of strips.
+            offsets, counts = self.numbers(STRIP_OFFSETS), self.numbers(STRIP_COUNTS)
+        if offsets is None or counts is None:
+            raise self.refuse(f"does not say where its {self.segments.kind}s are")
+        return offsets, counts
+
     def without_pixels(self, kept: tuple[int, ...]) -> bytes:
         """A TIFF of one float32 pixel that carries the tags `kept` of this directory."""
         short = struct.Struct(self.order + "H").pack
@@ -165,14 +178,7 @@ class Directory:
         if not 1 <= self.samples <= MAX_SAMPLES:
             raise self.refuse(f"declares {self.samples} bands")
         segments = self.segments
-        tiled = segments.kind == "tile"
-        offsets = self.numbers(TILE_OFFSETS if tiled else STRIP_OFFSETS)
-        counts = self.numbers(TILE_COUNTS if tiled else STRIP_COUNTS)
-        if offsets is None and tiled:
-            # Some writers store the places of tiles under the tags of strips.
-            offsets, counts = self.numbers(STRIP_OFFSETS), self.numbers(STRIP_COUNTS)
-        if offsets is None or counts is None:
-            raise self.refuse(f"does not say where its {segments.kind}s are")
+        offsets, counts = self.places
         self._check_size(segments)
         check_segments(self.path, segments, offsets, counts)
 

@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from tilseg.errors import InputError
 from tilseg.source import Choice
 from tilseg.sources.axes import Axis, check_range, places
+from tilseg.sources.jpeg_ends import has_end
 from tilseg.sources.tiff_header import MAX_SEGMENT, Segments, check_segments, too_large
 from tilseg.sources.tiff_segments import Page
 
 _JPEG = (6, 7, 34892, 33007)
 _YCBCR_JPEG2000 = 33003
+# JPEG and JPEG 2000, but not the old JPEG, which may lack its end.
+_WITH_END = (7, 33003, 33005, 33007, 34712, 34892)
 
 # Letters of tifffile for an axis, and the option that chooses a place on it. "I" and "Q" are
 # the pages of a file that says no more about them.
@@ -232,9 +235,12 @@ def _decoder(frame: Any, keyframe: Any) -> Callable[[bytes, int], NDArray[Any]]:
     tables: dict[str, Any] = {}
     if keyframe.compression in _JPEG:
         tables = {"jpegtables": frame.jpegtables, "jpegheader": keyframe.jpegheader}
+    whole = keyframe.compression in _WITH_END
     ycbcr = keyframe.compression == _YCBCR_JPEG2000 and keyframe.samplesperpixel == 3
 
     def segment(stored: bytes, index: int) -> NDArray[Any]:
+        if whole and not has_end(stored):
+            raise ValueError("it ends in the middle of a JPEG")
         pixels: NDArray[Any] = decode(stored, index, **tables)[0][0]
         return _rgb(pixels) if ycbcr else pixels
 
