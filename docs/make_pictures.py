@@ -157,9 +157,9 @@ def slide_png() -> Image.Image:
 
 def overlay(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """`pixels` (rows, cols, 3) tinted where `inside` (rows, cols), with its edge drawn."""
-    color = np.array([255, 214, 10], np.float64)
+    color = np.array([220, 0, 110], np.float64)
     edge = inside & ~_eroded(inside)
-    tinted = np.where(inside[..., None], 0.85 * pixels + 0.15 * color, pixels)
+    tinted = np.where(inside[..., None], 0.9 * pixels + 0.1 * color, pixels)
     return np.where(edge[..., None], color, tinted).round().astype(np.uint8)
 
 

@@ -1,0 +1,91 @@
+"""README's promises that running its examples does not show, and the pipelines it points to."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import imagecodecs
+import pytest
+
+from tilseg.cli.main import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+NUCLEI = ROOT / "pipelines" / "nuclei"
+
+
+def test_its_two_commands_are_in_the_makefile():
+    makefile = (ROOT / "Makefile").read_text()
+    assert "$ make demo\n$ make test\n" in README
+    demo = re.search(r"^demo:.*\n\t(.*)$", makefile, flags=re.M)
+    test = re.search(r"^test:.*\n\t(.*)$", makefile, flags=re.M)
+    assert demo is not None
+    assert test is not None
+    assert "tilseg run sample_data/slide.tif" in demo[1]
+    assert "pytest" in test[1]
+
+
+def test_its_python_version_is_the_package_s():
+    wanted = importlib.metadata.metadata("tilseg")["Requires-Python"].removeprefix(">=")
+    assert f"Python {wanted} or later" in README
+
+
+def test_its_picture_is_small_and_real():
+    content = (ROOT / "docs" / "images" / "slide.png").read_bytes()
+    assert len(content) < 300_000
+    rows, cols = imagecodecs.png_decode(content).shape[:2]
+    assert cols > rows > 200
+
+
+def test_job_file_runs(tmp_path, monkeypatch, sample_data, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = NUCLEI / "job.toml"
+    assert tomllib.loads(config.read_text())["model"] == "nuclei"
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(sample_data / "slide.tif"), "--config", str(config), "--level", "2"])
+    assert ended.value.code == 0, capsys.readouterr().err
+    assert "nucleus" in capsys.readouterr().out
+    assert (tmp_path / "slide.tilseg" / "mask.tif").is_file()
+
+
+@pytest.mark.parametrize(
+    ("code", "requeued"),
+    [(0, False), (3, False), (5, False), (10, False), (75, True), (138, True), (143, False)],
+)
+def test_cluster_script_goes_back_into_the_queue_when_it_was_stopped(tmp_path, code, requeued):
+    """SLURM's commands stand in for themselves: what they are called with is what counts."""
+    calls = tmp_path / "calls"
+    for name, ends_with in (("srun", code), ("scontrol", 0)):
+        command = tmp_path / name
+        command.write_text(f'#!/bin/sh\necho "{name} $*" >> {calls}\nexit {ends_with}\n')
+        command.chmod(0o755)
+    done = subprocess.run(
+        ["bash", NUCLEI / "cluster.sbatch", "a slide.svs", "out.tilseg"],
+        env={"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "SLURM_JOB_ID": "7"},
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code
+    assert done.stderr == ""
+    run, *after = calls.read_text().splitlines()
+    assert run.startswith("srun tilseg run a slide.svs -o out.tilseg --config ")
+    assert Path(ROOT, run.split("--config ")[1].split()[0]) == NUCLEI / "job.toml"
+    assert after == (["scontrol requeue 7"] if requeued else [])
+
+
+def test_cluster_script_asks_slurm_for_what_it_relies_on():
+    lines = (NUCLEI / "cluster.sbatch").read_text().splitlines()
+    asked = {line.split()[1].split("=")[0]: line for line in lines if line.startswith("#SBATCH")}
+    assert {"--requeue", "--open-mode", "--signal", "--time", "--mem"} <= set(asked)
+    assert "USR1@" in asked["--signal"]
+    assert "append" in asked["--open-mode"]
+    # SLURM looks for these before the first command only.
+    first_command = next(i for i, line in enumerate(lines) if line and not line.startswith("#"))
+    assert all(i < first_command for i, line in enumerate(lines) if line.startswith("#SBATCH"))
