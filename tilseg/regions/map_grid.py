@@ -71,11 +71,21 @@ class MapGrid:
         return a * cols + b * rows + c, d * cols + e * rows + f
 
     def to_wgs84(self, x: _Floats, y: _Floats) -> tuple[_Floats, _Floats]:
-        """Longitudes and latitudes in degrees (WGS 84) of places in the CRS."""
+        """Longitudes and latitudes in degrees (WGS 84) of places in the CRS; infinite where the
+        CRS has no place, such as beside the Earth's disk that a satellite sees."""
         import rasterio.warp
+        from rasterio._err import CPLE_BaseError  # what transform raises has no public name
         from rasterio.crs import CRS
 
-        lon, lat = rasterio.warp.transform(self._crs, CRS.from_epsg(4326), x, y)
+        try:
+            lon, lat = rasterio.warp.transform(self._crs, CRS.from_epsg(4326), x, y)
+        except CPLE_BaseError:
+            # One point without a place spoils the whole call for some projections.
+            if len(x) == 1:
+                return np.full(1, np.inf), np.full(1, np.inf)
+            half = len(x) // 2
+            parts = self.to_wgs84(x[:half], y[:half]), self.to_wgs84(x[half:], y[half:])
+            lon, lat = (np.concatenate(pair) for pair in zip(*parts, strict=True))
         return np.asarray(lon), np.asarray(lat)
 
     def row_areas(self, window: Window) -> _Floats:
