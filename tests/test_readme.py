@@ -12,7 +12,9 @@ from pathlib import Path
 import imagecodecs
 import pytest
 
+from tilseg.card import read_card
 from tilseg.cli.main import main
+from tilseg.model import bundled_models
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -40,6 +42,15 @@ def test_its_picture_is_small_and_real():
     assert len(content) < 300_000
     rows, cols = imagecodecs.png_decode(content).shape[:2]
     assert cols > rows > 200
+
+
+def test_the_pipeline_states_the_scores_that_are_in_the_card():
+    page = (NUCLEI / "README.md").read_text()
+    groups = read_card(bundled_models()["nuclei"]).metrics["groups"]
+    rows = re.findall(r"^\| ([\w -]+?)(?: \(made\))? \| (\d+) \| (0\.\d+) \|", page, flags=re.M)
+    stated = {name.split()[0].replace("bright-field", "brightfield"): row for name, *row in rows}
+    for name, scores in groups.items():
+        assert stated[name] == [str(scores["images"]), f"{scores['dice']:.3f}"]
 
 
 def test_job_file_runs(tmp_path, monkeypatch, sample_data, capsys):
