@@ -4,6 +4,7 @@
     model = tilseg.load_model("nuclei")
     plan = tilseg.make_plan(source, model, memory="4GB")
     report = tilseg.run(plan, "slide.tilseg")
+    regions = tilseg.measure("slide.tilseg", image=source)
     score = tilseg.evaluate("slide.tilseg", "truth.tif")
 
 Importing this package loads no heavy library; each name is fetched when first used.
@@ -18,33 +19,42 @@ if TYPE_CHECKING:
     from tilseg.errors import TilsegError
     from tilseg.metrics.score import Score
     from tilseg.model import load_model
+    from tilseg.plan import RegionOptions
     from tilseg.planning import make_plan
+    from tilseg.regions import RegionTable
     from tilseg.source import open_source
     from tilseg.verbs.evaluate import evaluate
+    from tilseg.verbs.measure import measure
     from tilseg.verbs.run import RunReport, run
     from tilseg.verbs.verify import verify
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "RegionOptions": "tilseg.plan",
+    "RegionTable": "tilseg.regions",
     "RunReport": "tilseg.verbs.run",
     "Score": "tilseg.metrics.score",
     "TilsegError": "tilseg.errors",
     "evaluate": "tilseg.verbs.evaluate",
     "load_model": "tilseg.model",
     "make_plan": "tilseg.planning",
+    "measure": "tilseg.verbs.measure",
     "open_source": "tilseg.source",
     "run": "tilseg.verbs.run",
     "verify": "tilseg.verbs.verify",
 }
 
 __all__ = [
+    "RegionOptions",
+    "RegionTable",
     "RunReport",
     "Score",
     "TilsegError",
     "evaluate",
     "load_model",
     "make_plan",
+    "measure",
     "open_source",
     "run",
     "verify",

@@ -257,6 +257,10 @@ EXISTS: Words = {
         "{path}: exists and holds no evaluation that could be replaced",
         "choose another with -o",
     ),
+    "E-MEASURE-EXISTS": (
+        "{path}: exists and holds more than tables of regions that could be replaced",
+        "choose another with -o",
+    ),
     "E-EXISTS-DAMAGED": (
         "{path}: exists, but its receipt is damaged",
         "make it anew with --overwrite, or choose another -o",

@@ -5,7 +5,7 @@ Batch size, workers, memory and scheduler are not in it: they never change a pix
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -44,6 +44,7 @@ def fingerprint(plan: Plan, identity: dict[str, Any], outputs: tuple[str, ...]) 
         "device": plan.device,
         "threads": plan.threads,
         "probabilities": plan.probabilities,
+        "regions": None if plan.regions is None else asdict(plan.regions),
         "outputs": list(outputs),
         "schema": PIXEL_SCHEMA,
     }
@@ -61,6 +62,8 @@ def _short(prints: dict[str, Any], name: str) -> str:
         return value[:12]
     if name == "input" and isinstance(value, dict):
         return f"{value.get('path')}, {value.get('size')} bytes"
+    if name == "regions":
+        return "none" if value is None else " ".join(f"{k}={v}" for k, v in value.items())
     if name in ("tile", "block") and isinstance(value, list):
         return " x ".join(map(str, value))
     if isinstance(value, list):

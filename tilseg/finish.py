@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +12,16 @@ from tilseg.card import Card
 from tilseg.durable import seal, write_durably
 from tilseg.errors import InputError, OutputError
 from tilseg.fingerprint import plan_to_json
+from tilseg.georef import Georef
 from tilseg.journal import BlockRecord
 from tilseg.plan import Plan
 from tilseg.receipt import receipt, summarise
+from tilseg.regions import BlockTable, RegionTable, label_blocks
+from tilseg.regions.files import LABELS, write_tables
+from tilseg.regions.measuring import Measuring
+from tilseg.regions.parts import TableStore
 from tilseg.sink import load_sink, windows_of
+from tilseg.sinks.labels import write_labels
 from tilseg.sinks.zarr import MaskStore
 from tilseg.source import Source, open_source
 from tilseg.stores import Stores
@@ -25,7 +31,9 @@ from tilseg.workspace import RECEIPT
 # Read-back goes by windows of this size, whatever the block is.
 _READ_BACK = Size(2048, 2048)
 
-Phase = Literal["recover", "predict", "pyramid", "probabilities", "tif", "check"]
+Phase = Literal[
+    "recover", "predict", "pyramid", "probabilities", "tif", "check", "regions", "labels"
+]
 Report = Callable[[Phase, int, int], None]
 
 
@@ -33,7 +41,7 @@ Report = Callable[[Phase, int, int], None]
 class Finisher:
     """Makes the files of a result in the folder `result`, from the stores in `folder`.
 
-    fingerprint: of the run, for the receipt. single: the result is one file. report: called with
+    measuring: how blocks were measured. fingerprint: of the run, for the receipt. single: the result is one file. report: called with
     (phase, pixels done, pixels).
     Every method may be killed and called again, and ends in the same bytes.
     """
@@ -43,6 +51,7 @@ class Finisher:
     plan: Plan
     source: Source
     card: Card
+    measuring: Measuring
     fingerprint: Mapping[str, Any]
     single: bool
     report: Report
@@ -54,9 +63,7 @@ class Finisher:
         """
         stores = Stores.open(self.folder, self.plan)
         store = stores.mask
-        level = self.source.levels[self.plan.level]
-        georef = self.source.georef.decimated(level.row_factor, level.col_factor)
-        name = Path(self.plan.source).stem
+        georef, name = self._georef, Path(self.plan.source).stem
         store.finish(
             name=name,
             classes=self.card.classes,
@@ -82,6 +89,42 @@ class Finisher:
             sink.write(store, target, self._in_pixels("tif"))
             self._check_export(store, target)
 
+    @property
+    def _georef(self) -> Georef:
+        """The place of the mask."""
+        level = self.source.levels[self.plan.level]
+        return self.source.georef.decimated(level.row_factor, level.col_factor)
+
+    def write_regions(self) -> RegionTable | None:
+        """The tables of regions, and their labels where they are wanted; None where none are.
+
+        After `write_masks`, which checks the blocks. Raises OutputError E-OUTPUT-WRITE or
+        E-OUTPUT-READBACK.
+        """
+        stores, options = Stores.open(self.folder, self.plan), self.plan.regions
+        if stores.tables is None or options is None:
+            return None
+        regions = self.measuring.merge(self._tables(stores.tables))
+        write_tables(regions, self.result)
+        if options.labels:
+            write_labels(
+                self.result / LABELS,
+                label_blocks(stores.mask.read, regions),
+                shape=self.plan.grid.shape,
+                block=self.plan.grid.block,
+                name=Path(self.plan.source).stem,
+                georef=self._georef,
+                progress=lambda done, total: self.report("labels", done, total),
+            )
+        return regions
+
+    def _tables(self, tables: TableStore) -> Iterator[BlockTable]:
+        done = 0
+        for table in tables:
+            yield table
+            done += table.window.size.area
+            self.report("regions", done, table.shape.area)
+
     def _in_pixels(self, phase: Phase) -> Callable[[int, int], None]:
         """Steps of a store or an export as the pixels of the mask they stand for."""
         area = self.plan.grid.shape.area
@@ -90,6 +133,7 @@ class Finisher:
     def write_texts(
         self,
         records: Mapping[int, BlockRecord],
+        regions: RegionTable | None,
         *,
         inexact: dict[str, Any] | None,
         skipped: int,
@@ -98,7 +142,14 @@ class Finisher:
         """summary.json and, last of all, the receipt, which holds it too; returns the summary."""
         ordered = [records[index] for index in sorted(records)]
         summary = summarise(
-            self.plan, self.source, self.card, ordered, skipped=skipped, seconds=seconds
+            self.plan,
+            self._georef.pixel_size,
+            self.card,
+            self.measuring.world,
+            ordered,
+            regions,
+            skipped=skipped,
+            seconds=seconds,
         )
         if not self.single:
             write_durably(self.result / "summary.json", json.dumps(summary, indent=1))

@@ -18,11 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tilseg.card import read_card
 from tilseg.errors import InputError, ModelError, ResourceError
 from tilseg.journal import BadTile, BlockRecord
 from tilseg.model import Model, Prediction, load_model
 from tilseg.nodata import fill_invalid, valid_pixels
 from tilseg.plan import Block, Plan, Tile
+from tilseg.regions import BlockTable
+from tilseg.regions.measuring import Measuring
 from tilseg.source import Source, open_source
 from tilseg.stores import Stores
 from tilseg.window import Window, read_mirrored
@@ -84,6 +87,8 @@ class BlockWorker:
         self.stores = Stores.open(job.folder, plan)
         self.stopping = threading.Event()
         self._network = threading.Lock()
+        self._measuring = Measuring.of_run(plan, self.source, self.model.card, NODATA)
+        self._one_measures = threading.Lock()
 
     def compute(self, index: int, *, mask_bad: bool = False) -> BlockRecord | BlockFailure | None:
         """Compute and commit block `index`; None once `stopping` is set.
@@ -108,7 +113,8 @@ class BlockWorker:
         bad += more
         if bad and not mask_bad:
             return BlockFailure(index, tuple(bad))
-        crcs = self.stores.commit(block.write, answer.labels, answer.probabilities)
+        table, areas = self._measure(block, pieces, answer.labels)
+        crcs = self.stores.commit(block.write, answer.labels, answer.probabilities, table)
         counts = self._counts(answer.labels)
         clock.append(time.perf_counter() - waited)
         read, predict, write = (round(b - a, 4) for a, b in itertools.pairwise(clock))
@@ -118,7 +124,26 @@ class BlockWorker:
             counts=counts,
             seconds=(read, predict, write),
             bad=tuple(bad),
+            areas=areas,
         )
+
+    def _measure(
+        self, block: Block, pieces: list[_Piece], labels: NDArray[np.uint8]
+    ) -> tuple[BlockTable | None, tuple[float, ...]]:
+        """The regions of a block with the image's own pixels, and the areas of its classes."""
+        window = block.write
+        if pieces and pieces[0].window == block.read:
+            image = pieces[0].pixels[pieces[0].slices(window)]
+        else:
+            # Read tile by tile: where a tile could not be read there is no class either.
+            image = np.zeros((*window.size, len(self.plan.bands)), self.source.dtype)
+            for piece in pieces:
+                for tile in piece.tiles:
+                    target = tile.write.relative_to(window).slices
+                    image[target] = piece.pixels[piece.slices(tile.write)]
+        # One at a time, for it takes more memory than the block itself and is over soon.
+        with self._one_measures:
+            return self._measuring.block(labels, window, image)
 
     def _counts(self, labels: NDArray[np.uint8]) -> tuple[tuple[int, int], ...]:
         # One comparison a class is several times faster than sorting, which np.unique does.
@@ -250,13 +275,26 @@ def stop(job: Job) -> None:
 
 def leave_out(job: Job, index: int, reason: str) -> BlockRecord:
     """Commit block `index` as nothing but nodata, because of `reason`; the network is not asked."""
-    window = job.plan.grid.block_at(index).write
-    stores = Stores.open(job.folder, job.plan)
-    classes = 0 if stores.probabilities is None else stores.probabilities.count
-    answer = _Answer.none(window, classes, job.plan)
-    crcs = stores.commit(window, answer.labels, answer.probabilities)
-    counts = ((NODATA, window.size.area),)
-    return BlockRecord(index, crcs, counts, (0.0, 0.0, 0.0), (BadTile(window, reason),))
+    plan, card = job.plan, read_card(job.plan.model)
+    window = plan.grid.block_at(index).write
+    answer = _Answer.none(window, len(card.classes), plan)
+    source = open_source(plan.source)
+    try:
+        measuring = Measuring.of_run(plan, source, card, NODATA)
+        image = np.zeros((*window.size, len(plan.bands)), source.dtype)
+    finally:
+        source.close()
+    table, areas = measuring.block(answer.labels, window, image)
+    stores = Stores.open(job.folder, plan)
+    crcs = stores.commit(window, answer.labels, answer.probabilities, table)
+    return BlockRecord(
+        index=index,
+        crcs=crcs,
+        counts=((NODATA, window.size.area),),
+        seconds=(0.0, 0.0, 0.0),
+        bad=(BadTile(window, reason),),
+        areas=areas,
+    )
 
 
 def compute_block(job: Job, index: int, mask_bad: bool) -> BlockRecord | BlockFailure | None:

@@ -37,9 +37,10 @@ class BadTile:
 class BlockRecord:
     """What a finished block reports: under a kilobyte, the only thing that travels.
 
-    crcs: CRC-32 of the block's labels and, where they are kept, its probabilities. counts: ((class value, pixels), ...), nodata included.
-    seconds: spent reading, predicting and writing. bad: tiles left as nodata because they
-    could not be computed.
+    crcs: CRC-32 of the block's labels and, where they are kept, of its probabilities and its
+    table of regions. counts: ((class value, pixels), ...), nodata included.
+    seconds: spent reading, predicting, and measuring and writing. bad: tiles left as nodata
+    because they could not be computed. areas: of each class, where pixels differ in area.
     """
 
     index: int
@@ -47,6 +48,7 @@ class BlockRecord:
     counts: tuple[tuple[int, int], ...]
     seconds: tuple[float, float, float]
     bad: tuple[BadTile, ...] = ()
+    areas: tuple[float, ...] = ()
 
 
 _records = TypeAdapter(BlockRecord)

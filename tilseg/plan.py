@@ -117,6 +117,25 @@ def _counts(shape: Size, step: Size) -> Size:
     return Size(-(-shape.rows // step.rows), -(-shape.cols // step.cols))
 
 
+AreaUnit = Literal["px", "um2", "mm2", "m2", "ha", "km2"]
+
+
+@dataclass(frozen=True, slots=True)
+class RegionOptions:
+    """How regions are measured.
+
+    connectivity: 8 joins pixels over edges and corners, 4 over edges only. shape: also measure
+        convex hulls. labels: also write the number of every pixel's region.
+    min_area, area_unit: regions below this area are left out, in pixels or in the world.
+    """
+
+    connectivity: Literal[4, 8] = 8
+    shape: bool = False
+    labels: bool = False
+    min_area: float = 0.0
+    area_unit: AreaUnit = "px"
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All that decides a pixel of the result, frozen at the first start of a run.
@@ -125,6 +144,7 @@ class Plan:
         model's order. model, model_sha256: where the model is and what it holds.
     statistics: resolved normalisation constants. nodata: the source's nodata value.
     probabilities: whether they are kept beside the classes.
+    regions: how regions are measured; None where they are not.
     precision, device, threads: how the network runs; device is a kind, "cpu" or "cuda".
     auto: names of the fields tilseg chose itself; a resume takes them from the first start.
     """
@@ -140,4 +160,5 @@ class Plan:
     device: Literal["cpu", "cuda"]
     threads: int
     probabilities: bool = False
+    regions: RegionOptions | None = RegionOptions()
     auto: tuple[str, ...] = ()

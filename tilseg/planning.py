@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from tilseg.errors import InputError, ModelError, ResourceError, UsageError
 from tilseg.model import Model, Precision
-from tilseg.plan import Plan, TileGrid
+from tilseg.plan import Plan, RegionOptions, TileGrid
 from tilseg.receptive_field import ReceptiveField
 from tilseg.source import Source
 from tilseg.statistics import band_statistics
@@ -27,6 +28,11 @@ _BLOCKS_A_SIDE = 6
 DEFAULT_WORKERS = 3
 # The interpreter with torch, dask, rasterio and zarr, GDAL's cache and the driver's own tables.
 _BASE_BYTES = 700 * 2**20
+# Of a pixel of the one block whose regions are being measured, beside its image: as measured
+# on masks of real objects. Noise takes up to seven times that.
+_REGION_BYTES = 24
+
+ALL_REGIONS = RegionOptions()
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -85,6 +91,7 @@ def make_plan(
     precision: Precision = "fp32",
     threads: int | None = None,
     probabilities: bool = False,
+    regions: RegionOptions | None = ALL_REGIONS,
     allow_inexact: bool = False,
 ) -> Plan:
     """The plan of segmenting `source` with `model`; reads a sample of the image, predicts nothing.
@@ -95,10 +102,12 @@ def make_plan(
         memory and CPUs. bands: 1-based; None for the image's own when their
         number is the model's. level: pyramid level; None for 0.
     threads: CPU threads of one prediction; None for all this process may use.
-    probabilities: keep those of every class beside the mask. allow_inexact: take a model whose result depends on the tile; `run` records by how much.
+    probabilities: keep those of every class beside the mask. regions: how to measure regions,
+        None for not at all. allow_inexact: take a model whose result depends on the tile; `run`
+        records by how much.
 
-    Raises ModelError E-MODEL-INEXACT without that, UsageError for an illegal tile, level or band, InputError E-INPUT-BANDS, and
-    ResourceError E-MEMORY when nothing fits.
+    Raises ModelError E-MODEL-INEXACT without that, UsageError for an illegal tile, level or band,
+    InputError E-INPUT-BANDS, and ResourceError E-MEMORY when nothing fits.
     """
     if model.card.inexact and not allow_inexact:
         raise ModelError("E-MODEL-INEXACT", path=model.uri, reason=model.card.inexact)
@@ -116,7 +125,15 @@ def make_plan(
     indices = _checked_bands(source, model, bands)
     budget = parse_memory(memory) if isinstance(memory, str) else memory or available_memory()
     budget //= processes
-    grid = _choose_grid(source, model, level, tile, budget, workers, probabilities)
+    needs = functools.partial(
+        needed_memory,
+        source=source,
+        model=model,
+        workers=workers,
+        probabilities=probabilities,
+        regions=regions is not None,
+    )
+    grid = _choose_grid(source, model, level, tile, budget, needs)
     return Plan(
         grid=grid,
         source=source.uri,
@@ -129,6 +146,7 @@ def make_plan(
         device=_device_kind(model),
         threads=threads or max(1, usable_cpus() // processes),
         probabilities=probabilities,
+        regions=regions,
         auto=tuple(chosen),
     )
 
@@ -161,9 +179,15 @@ def _checked_bands(source: Source, model: Model, bands: Sequence[int] | None) ->
 
 
 def needed_memory(
-    grid: TileGrid, source: Source, model: Model, workers: int, *, probabilities: bool = False
+    grid: TileGrid,
+    source: Source,
+    model: Model,
+    workers: int,
+    *,
+    probabilities: bool = False,
+    regions: bool = True,
 ) -> int:
-    """Bytes a run on `grid` takes at most, beside what does not depend on the plan."""
+    """Bytes a run on `grid` takes at most, beside the tables of its regions."""
     bands = model.card.bands
     pixel = source.dtype.itemsize * bands
     read = (grid.block.rows + grid.input.rows - grid.tile.rows) * (
@@ -174,7 +198,8 @@ def needed_memory(
     if probabilities:
         # The block, its shard encoded, and both again in the order of the file.
         block += 4 * len(model.card.classes) * grid.block.area
-    return _BASE_BYTES + workers * block + model.working_bytes(grid.input)
+    one = (_REGION_BYTES + 2 * pixel) * grid.block.area if regions else 0
+    return _BASE_BYTES + workers * block + one + model.working_bytes(grid.input)
 
 
 def _choose_grid(
@@ -183,8 +208,7 @@ def _choose_grid(
     level: int,
     tile: int | None,
     budget: int,
-    workers: int,
-    probabilities: bool,
+    needs: Callable[[TileGrid], int],
 ) -> TileGrid:
     shape, field = source.levels[level].size, model.field
     if tile is not None:
@@ -198,7 +222,7 @@ def _choose_grid(
         largest = min(_BLOCK, math.isqrt(shape.area) // _BLOCKS_A_SIDE)
         for target in (largest, largest // 2, 1):
             grid = TileGrid(shape, field, step, _tiles_per_block(shape, step, target))
-            needed = needed_memory(grid, source, model, workers, probabilities=probabilities)
+            needed = needs(grid)
             if needed <= budget:
                 return grid
             smallest = needed if smallest is None else min(smallest, needed)

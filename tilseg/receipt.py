@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from tilseg.card import Card, file_sha256
+from tilseg.georef import PixelSize
 from tilseg.infer import NODATA
 from tilseg.journal import BadTile, BlockRecord
 from tilseg.plan import Plan
-from tilseg.source import Source
+from tilseg.regions import RegionTable
+from tilseg.regions.units import World
 from tilseg.workspace import RECEIPT
 
 _VERSIONS = ("tilseg", "torch", "numpy", "rasterio", "tifffile", "zarr", "distributed")
@@ -26,46 +30,53 @@ _bad_tiles = TypeAdapter(list[BadTile])
 
 def summarise(
     plan: Plan,
-    source: Source,
+    pixel: PixelSize | None,
     card: Card,
-    records: Iterable[BlockRecord],
+    world: World | None,
+    records: Sequence[BlockRecord],
+    regions: RegionTable | None,
     *,
     skipped: int,
     seconds: dict[str, float],
 ) -> dict[str, Any]:
-    """The content of summary.json: pixels and area of each class, blocks and time.
+    """The content of summary.json: pixels, area and regions of each class, blocks and time.
 
-    fraction is of valid pixels; area is in squared `unit`, None where a pixel's area is not
-    the same everywhere or not known. skipped: blocks taken over from an earlier start.
+    pixel: size of the mask's pixels. fraction is of valid pixels; area is on the ground, in
+    squared `area_unit`, None where it is not known. regions: those in the tables. skipped:
+    blocks taken over from an earlier start.
     """
     counts: Counter[int] = Counter()
-    done = 0
     for record in records:
         counts.update(dict(record.counts))
-        done += 1
     nodata = counts.pop(NODATA, 0)
     valid = counts.total()
-    grid, level = plan.grid, source.levels[plan.level]
-    pixel = source.georef.decimated(level.row_factor, level.col_factor).pixel_size
-    area = pixel.area if pixel else None
+    grid = plan.grid
+    found = None if regions is None else Counter(regions.columns["class"].tolist())
     return {
         "input": plan.source,
         "width": grid.shape.cols,
         "height": grid.shape.rows,
         "pixel_size": [pixel.rows, pixel.cols] if pixel else None,
         "unit": pixel.unit if pixel else None,
+        "area_unit": world.unit if world else None,
         "classes": [
             {
                 "value": value,
                 "name": info.name,
                 "pixels": counts[value],
                 "fraction": counts[value] / valid if valid else None,
-                "area": None if area is None else counts[value] * area,
+                "area": _area(value, counts[value], world, records),
+                "regions": None if found is None or value == card.background else found[value],
             }
             for value, info in enumerate(card.classes)
         ],
         "nodata_pixels": nodata,
-        "blocks": {"total": len(grid), "done": done - skipped, "skipped": skipped, "failed": 0},
+        "blocks": {
+            "total": len(grid),
+            "done": len(records) - skipped,
+            "skipped": skipped,
+            "failed": 0,
+        },
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "model": card.name,
         "tile": list(grid.tile),
@@ -73,6 +84,19 @@ def summarise(
         "stride": grid.field.stride,
         "redundancy": round(grid.redundancy, 4),
     }
+
+
+def _area(
+    value: int, pixels: int, world: World | None, records: Sequence[BlockRecord]
+) -> float | None:
+    """Area of the class `value`, from its pixels or, where these differ, from that of blocks."""
+    if world is None:
+        return None
+    if world.method == "planar":
+        return pixels * world.pixel_area
+    areas = [record.areas[value] for record in records]
+    # The CRS need not have a place for every pixel.
+    return math.fsum(areas) if np.isfinite(areas).all() else None
 
 
 def receipt(
@@ -90,7 +114,7 @@ def receipt(
 
     inexact: what tiling cost a model that is not exact, as measured. records: of every block, in
     order of their index; "blocks" holds the CRC-32 of what each
-    stored. "files" holds the sha256 of every file; `tilseg.durable.seal` adds that of the receipt.
+    block stored. "files" holds the sha256 of every file; `tilseg.durable.seal` adds that of the receipt.
     """
     bad = [tile for record in records for tile in record.bad]
     return {

@@ -12,7 +12,7 @@ from pathlib import Path
 from tilseg.durable import remove, writing
 from tilseg.journal import Journal
 from tilseg.plan import Plan
-from tilseg.stores import PROBABILITIES, Stores
+from tilseg.stores import PROBABILITIES, TABLES, Stores
 
 
 def recover(
@@ -37,6 +37,8 @@ def recover(
         _keep_only(set(Stores.names(plan)), result, Path.is_dir)
         for name in Stores.names(plan):
             _strip(folder / name, plan)
+        tables = {f"{index}.npz" for index in range(len(plan.grid))}
+        _keep_only(tables, folder.parent / TABLES, Path.is_file)
     stores = Stores.create(folder, plan, classes)
     wanted = {
         index: record

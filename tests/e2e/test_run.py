@@ -55,6 +55,8 @@ def test_result_holds_what_it_says(desk, undisturbed):
     assert sorted(path.name for path in undisturbed.iterdir()) == [
         "mask.tif",
         "mask.zarr",
+        "regions.csv",
+        "regions.parquet",
         "run.json",
         "summary.json",
     ]

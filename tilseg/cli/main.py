@@ -26,6 +26,7 @@ _VERBS = {
     "run": "Segment an image into a mask.",
     "plan": "Show what `run` would do, without doing it.",
     "verify": "Check a result against its receipt, byte by byte.",
+    "measure": "Measure the regions of a mask.",
     "evaluate": "Compare a mask with the truth.",
     "info": "Show what an image file holds.",
     "models": "List the models that `run` can use.",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from tilseg.cli.config import load_config
 from tilseg.errors import UsageError
+from tilseg.plan import AreaUnit, RegionOptions
 
 
 class BandList(click.ParamType[tuple[int, ...]]):
@@ -58,6 +59,57 @@ class Duration(click.ParamType[float]):
             raise UsageError("E-OPTION", option=param.opts[0], value=value, allowed=allowed)
         hours, minutes, seconds = (int(part or 0) for part in match.groups())
         return float(hours * 3600 + minutes * 60 + seconds)
+
+
+class Area(click.ParamType[tuple[float, str]]):
+    """A number of pixels, or an area with its unit: 30, 25um2, 0.5ha."""
+
+    name = "area"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, str]:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(px|um2|mm2|m2|ha|km2)?", str(value))
+        if not match:
+            allowed = "pixels such as 30, or an area such as 25um2, 500m2 or 0.5ha"
+            raise UsageError("E-OPTION", option=param.opts[0], value=value, allowed=allowed)
+        return float(match[1]), match[2] or "px"
+
+
+def region_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of how regions are measured, which `chosen_regions` takes."""
+    options = [
+        click.option(
+            "--connectivity",
+            type=click.Choice(["4", "8"]),
+            default="8",
+            show_default=True,
+            help="Neighbours of a pixel in its region.",
+        ),
+        click.option(
+            "--min-area",
+            type=Area(),
+            metavar="AREA",
+            help="Leave out smaller regions: 30 pixels, 25um2, 500m2, 0.5ha.",
+        ),
+        click.option("--shape", is_flag=True, help="Measure convex hulls too."),
+        click.option("--labels", is_flag=True, help="Write labels.zarr too: numbers of regions."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def chosen_regions(
+    *, connectivity: str, min_area: tuple[float, str] | None, shape: bool, labels: bool
+) -> RegionOptions:
+    """What the options of `region_options` ask for."""
+    least, unit = min_area or (0.0, "px")
+    return RegionOptions(
+        connectivity=4 if connectivity == "4" else 8,
+        shape=shape,
+        labels=labels,
+        min_area=least,
+        area_unit=cast("AreaUnit", unit),
+    )
 
 
 def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,6 +178,7 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--probabilities", is_flag=True, help="Keep the probabilities of every class too."
         ),
+        click.option("--no-regions", is_flag=True, help="Do not measure regions."),
         click.option(
             "--allow-inexact",
             is_flag=True,
@@ -142,4 +195,4 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ]
     for option in reversed(options):
         command = option(command)
-    return image_options(command)
+    return image_options(region_options(command))

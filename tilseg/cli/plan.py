@@ -25,7 +25,14 @@ def command(image: str, workers: int, as_json: bool, **choices: Any) -> None:
 
     with planned(image, workers=workers, **choices) as (source, model, plan):
         grid = plan.grid
-        memory = needed_memory(grid, source, model, workers, probabilities=plan.probabilities)
+        memory = needed_memory(
+            grid,
+            source,
+            model,
+            workers,
+            probabilities=plan.probabilities,
+            regions=plan.regions is not None,
+        )
     if as_json:
         facts: dict[str, Any] = {
             "input": plan.source,

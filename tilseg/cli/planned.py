@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import click
+
+from tilseg.cli.options import chosen_regions
 from tilseg.model import Model, load_model
-from tilseg.plan import Plan
+from tilseg.plan import Plan, RegionOptions
 from tilseg.planning import make_plan
 from tilseg.source import Source, open_source
 
@@ -25,6 +28,14 @@ def planned(
 ) -> Iterator[tuple[Source, Model, Plan]]:
     """The image, the model and the plan that the options ask for."""
     chosen = {name: choices.pop(name) for name in ("series", "channel", "z", "t", "palette")}
+    names = ("connectivity", "min_area", "shape", "labels")
+    regions = chosen_regions(**{name: choices.pop(name) for name in names})
+    if choices.pop("no_regions"):
+        if regions != RegionOptions():
+            raise click.UsageError("--no-regions excludes the options of regions; leave out either")
+        choices["regions"] = None
+    else:
+        choices["regions"] = regions
     source = open_source(image, **chosen)
     try:
         network = load_model(model, device=_only(device), precision=precision, threads=threads)

@@ -28,6 +28,9 @@ _PHASES = {
     "pyramid": "pyramid",
     "probabilities": "probabilities",
     "tif": "mask.tif",
+    "regions": "regions",
+    "labels": "labels.zarr",
+    "measure": "measuring",
     "check": "reading back",
     "compare": "comparing",
 }
@@ -149,7 +152,8 @@ def print_facts(facts: Mapping[str, Any]) -> None:
 def print_summary(report: RunReport, output: Path) -> None:
     """What a person wants to know after a run, and where to look next."""
     summary = report.summary
-    unit = summary["unit"]
+    unit = summary["area_unit"]
+    has_regions = any(info["regions"] is not None for info in summary["classes"])
     rows = [
         (
             str(info["value"]),
@@ -157,12 +161,15 @@ def print_summary(report: RunReport, output: Path) -> None:
             f"{info['pixels']:,}",
             "-" if info["fraction"] is None else f"{100 * info['fraction']:.2f} %",
             "-" if info["area"] is None else f"{info['area']:,.1f} {unit}²",
+            *(["-" if info["regions"] is None else f"{info['regions']:,}"] * has_regions),
         )
         for info in summary["classes"]
     ]
     if summary["nodata_pixels"]:
-        rows.append(("255", "nodata", f"{summary['nodata_pixels']:,}", "", ""))
-    print_table(("value", "class", "pixels", "of valid", "area"), rows, right=(2, 3, 4))
+        nodata = ("255", "nodata", f"{summary['nodata_pixels']:,}", "", "")
+        rows.append((*nodata, *([""] * has_regions)))
+    heads = ("value", "class", "pixels", "of valid", "area", *(["regions"] * has_regions))
+    print_table(heads, rows, right=(2, 3, 4, 5))
     console = _stdout()
     console.print()
     blocks, seconds = summary["blocks"], summary["seconds"]
@@ -178,6 +185,8 @@ def print_summary(report: RunReport, output: Path) -> None:
     masks = [output / "mask.tif", output / "mask.zarr"]
     for mask in masks if any(mask.exists() for mask in masks) else [output]:
         console.print(Text(f"mask  {mask}"), soft_wrap=True)
+    if has_regions:
+        console.print(Text(f"table {output / 'regions.csv'}"), soft_wrap=True)
 
 
 def _stdout() -> Console:

@@ -30,7 +30,7 @@ def group_json(info: MaskInfo, levels: int, nodata: int) -> bytes:
     attributes = {
         "ome": {
             "version": "0.5",
-            "multiscales": [_multiscale(info, levels)],
+            "multiscales": [_multiscale(info.name, info.georef, levels)],
             "image-label": _image_label(info, nodata),
         },
         "tilseg": {
@@ -80,7 +80,7 @@ def rgb(color: str) -> tuple[int, int, int]:
 
 def probabilities_json(info: MaskInfo, levels: int) -> bytes:
     """Content of the `zarr.json` of the group of class probabilities: one channel a class."""
-    multiscale = _multiscale(info, levels)
+    multiscale = _multiscale(info.name, info.georef, levels)
     multiscale["axes"].insert(0, {"name": "c", "type": "channel"})
     for dataset in multiscale["datasets"]:
         scale, translation = dataset["coordinateTransformations"]
@@ -106,12 +106,22 @@ def probabilities_json(info: MaskInfo, levels: int) -> bytes:
     return _group(attributes)
 
 
-def _multiscale(info: MaskInfo, levels: int) -> dict[str, Any]:
-    pixel = micrometres(info.georef)
+def labels_json(name: str, georef: Georef, levels: int) -> bytes:
+    """Content of the `zarr.json` of the group of region numbers; viewers choose the colours."""
+    ome = {
+        "version": "0.5",
+        "multiscales": [_multiscale(name, georef, levels)],
+        "image-label": {"version": "0.5"},
+    }
+    return _group({"ome": ome, "tilseg": {"georef": asdict(georef)}})
+
+
+def _multiscale(name: str, georef: Georef, levels: int) -> dict[str, Any]:
+    pixel = micrometres(georef)
     unit = {} if pixel is None else {"unit": "micrometer"}
     rows, cols = (1.0, 1.0) if pixel is None else (pixel.rows, pixel.cols)
     return {
-        "name": info.name,
+        "name": name,
         "type": "nearest",
         "axes": [{"name": axis, "type": "space", **unit} for axis in "yx"],
         "datasets": [

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +23,11 @@ from tilseg.errors import (
 from tilseg.exactness import inexactness
 from tilseg.fingerprint import adopt, differences, fingerprint, plan_from_json, plan_to_json
 from tilseg.finish import Finisher, Phase
-from tilseg.infer import BlockFailure, Job, versions
+from tilseg.infer import NODATA, BlockFailure, Job, versions
 from tilseg.journal import BadTile, BlockRecord, Journal
-from tilseg.plan import Plan
+from tilseg.plan import Plan, RegionOptions
 from tilseg.receipt import bad_tiles
+from tilseg.regions.measuring import Measuring
 from tilseg.resume import recover
 from tilseg.schedule import IN_PROCESS, Cluster, run_blocks
 from tilseg.source import Source, open_source
@@ -124,10 +125,16 @@ def run(
         if plan.probabilities:
             allowed = "a result directory, which has room for probabilities"
             raise UsageError("E-OPTION", option="--output", value=space.final.name, allowed=allowed)
+        if plan.regions not in (None, RegionOptions()):
+            allowed = "a result directory, which has room for tables of regions"
+            raise UsageError("E-OPTION", option="--output", value=space.final.name, allowed=allowed)
+        plan = replace(plan, regions=None)
         outputs = [Path(space.single).suffix.removeprefix(".")]
     options = RunOptions(tuple(outputs), cluster, batch, overwrite, on_bad_tile)
     source = open_source(plan.source)
     try:
+        # Refuses a least area in a unit that the mask does not have.
+        Measuring.of_run(plan, source, read_card(plan.model), NODATA)
         _check_apart(space.final, source.identity().get("path"))
         space.check_parent()
         with space.lock.held(take_over=break_lock):
@@ -317,15 +324,18 @@ class _Run:
             self.plan,
             self.source,
             self.card,
+            Measuring.of_run(self.plan, self.source, self.card, NODATA),
             self._prints(self.plan),
             bool(self.space.single),
             lambda phase, done, total: self._report(phase, done, total, len(self.plan.grid)),
         )
         began = time.perf_counter()
         finisher.write_masks(records, self.options.outputs)
+        regions = finisher.write_regions()
         now = time.perf_counter()
         summary = finisher.write_texts(
             records,
+            regions,
             inexact=self.inexact,
             skipped=skipped,
             seconds={"predict": predict, "finish": now - began, "total": now - self.began},
