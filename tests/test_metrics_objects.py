@@ -71,10 +71,13 @@ def test_an_iou_of_exactly_one_half_does_not_match():
 
 
 def test_equal_ious_take_the_first_in_raster_order():
-    truth = _row((0, 8), (12, 16))
-    predicted = _row((1, 3), (5, 7))
-    # Both parts have an IoU of 2/8 with the first object; the second part adds itself.
-    assert tilseg.evaluate(predicted, truth).objects.aji == pytest.approx(2 / (8 + 4 + 2))
+    # Both predicted objects have an IoU of 2/10 with the first true one, and the right one has
+    # 1/4 with the second.
+    truth, predicted = _row((2, 10), (11, 12)), _row((0, 4), (8, 12))
+    assert tilseg.evaluate(predicted, truth).objects.aji == pytest.approx(3 / (10 + 4))
+    # Mirrored, the one that is taken twice comes first, and the other is left over.
+    mirrored = tilseg.evaluate(predicted[:, ::-1], truth[:, ::-1]).objects
+    assert mirrored.aji == pytest.approx(3 / (10 + 4 + 4))
 
 
 def test_objects_match_within_their_class_only():
