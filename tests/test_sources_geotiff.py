@@ -167,7 +167,7 @@ class TestPaletteColours(TestPaletteNumbers):
 
 def test_a_palette_must_be_chosen(tmp_path: Path) -> None:
     image = TestPaletteNumbers().write(tmp_path)
-    with pytest.raises(InputError, match=r"palette=expand.*palette=index") as caught:
+    with pytest.raises(InputError, match=r"--palette expand.*--palette index") as caught:
         open_source(image)
     assert caught.value.id == "E-INPUT-PALETTE"
     plain = write(tmp_path / "grey.tif", texture(7, 5, 1))
@@ -361,7 +361,7 @@ def test_the_scene(sample_data: Path) -> None:
     np.testing.assert_array_equal(labels == 255, (pixels == 0).any(axis=-1))
 
 
-REFUSED = {"image_nan.tif": "float64", "nlcd.tif": "palette=expand", "s2_band.jp2": "JPEG 2000"}
+REFUSED = {"image_nan.tif": "float64", "nlcd.tif": "--palette expand", "s2_band.jp2": "JPEG 2000"}
 FOLDERS = ("geo_rasterio", "geo_edge", "geo_naip_wetlands", "geo_s2_ftw", "geo_nlcd_zion")
 
 

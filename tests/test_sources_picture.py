@@ -128,7 +128,7 @@ class TestPaletteColours(PictureContract):
             return np.asarray(file.convert("RGB"))
 
     def test_one_must_be_chosen(self, image: Path) -> None:
-        with pytest.raises(InputError, match="palette=expand"):
+        with pytest.raises(InputError, match="--palette expand"):
             open_source(image)
 
 

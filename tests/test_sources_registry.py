@@ -43,7 +43,7 @@ def test_a_reader_may_be_added_and_may_decline(
         (tmp_path / name).write_bytes(b"MINE\1\2\3\4\5\6")
     assert open_source(tmp_path / "taken.bin", z=3).shape == (2, 3)
     assert asked == [(tmp_path / "taken.bin", Choice(z=3))]
-    with pytest.raises(InputError, match="expected a TIFF"):
+    with pytest.raises(InputError, match="give a TIFF"):
         open_source(tmp_path / "declined.bin")
     (tmp_path / "other.bin").write_bytes(b"OTHER")
     with pytest.raises(InputError, match="is text"):

@@ -288,7 +288,7 @@ class TestPaletteColours(TiffContract):
             return np.asarray(picture.convert("RGB"))
 
     def test_or_numbers_but_never_silently(self, image: Path) -> None:
-        with pytest.raises(InputError, match="palette=expand"):
+        with pytest.raises(InputError, match="--palette expand"):
             open_source(image)
         source = open_source(image, palette="index")
         with Image.open(image) as picture:

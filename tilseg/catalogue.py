@@ -24,8 +24,11 @@ USAGE: Words = {
     "E-OPTION": ("{option} {value!r} is not allowed", "use {allowed}"),
     "E-LEVEL": ("level {level} is not in {path}, which has {levels}", "choose one with --level"),
     "E-CONFIG": ("{path}: {reason}", "{do}"),
-    "E-CHOICE": ("{path}: --{option} {value} does not fit this image", "leave it out"),
-    "E-CHOICE-RANGE": ("{path}: --{option} {value} is not there", "choose from 0 to {last}"),
+    "E-CHOICE": ("{path}: {option} {value!r} does not fit this image", "leave {option} out"),
+    "E-CHOICE-RANGE": (
+        "{path}: {option} {value} is not there",
+        "choose {option} from 0 to {last}",
+    ),
     "E-REGION-UNIT": (
         "the least area {value} does not fit this mask, whose pixels are {known}",
         "give it in pixels, or in a unit of that kind",
@@ -49,7 +52,7 @@ INPUT: Words = {
         "{path}: has {bands} bands, the model wants {wanted}",
         "choose with --bands {example}",
     ),
-    "E-INPUT-BAND": ("{path}: there is no band {band}", "choose from 1 to {bands}"),
+    "E-INPUT-BAND": ("{path}: there is no band {band}", "choose from its bands 1 to {bands}"),
     "E-INPUT-SHAPE": (
         "array of shape {shape} is no image",
         "give (rows, cols) or (rows, cols, bands)",

@@ -35,6 +35,8 @@ _GREY, _PALETTE = 0, 3
 _COLOURS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}
 _WITH_ALPHA = (4, 6)
 _ORIENTATION = 274
+# Progressive JPEGs have about ten scans; hours hide in a few thousand.
+_MAX_SCANS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +184,11 @@ def _jpeg(path: Path, file: BinaryIO) -> _Header:
         elif marker == 0xDA:
             break
     # The decoder makes up what is missing. Between scans and the end mark, no 0xFF 0xD9 occurs.
-    if b"\xff\xd9" not in file.read():
+    rest = file.read()
+    if b"\xff\xd9" not in rest:
         raise _cut(path)
+    if rest.count(b"\xff\xda") > _MAX_SCANS:
+        raise _refuse(path, f"has more than {_MAX_SCANS} scans, each of which costs a full decode")
     if frame is None:
         raise _refuse(path, "has no JPEG frame")
     depth, rows, cols, bands = frame

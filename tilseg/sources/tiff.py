@@ -34,6 +34,7 @@ from tilseg.window import Size, Window
 
 _PALETTE, _YCBCR = 3, 6
 _OLD_JPEG, _JPEGS = 6, (6, 7, 33007, 34892)
+_LERC = 34887
 
 
 def open_path(path: Path, choice: Choice) -> Source:
@@ -54,6 +55,9 @@ def _not_for_tifffile(directory: Directory) -> str:
     compression = directory.number(tags.COMPRESSION, 1)
     if compression == _OLD_JPEG:
         return "old-style JPEG"
+    if compression == _LERC:
+        # May be packed once more, and unpacks to any size; GDAL knows when to stop.
+        return "LERC"
     if directory.number(tags.PHOTOMETRIC, 1) == _YCBCR and compression not in (
         *_JPEGS, 33003, 33005, 34712, 50001, 50002,
     ):  # fmt: skip

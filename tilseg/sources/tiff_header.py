@@ -36,6 +36,8 @@ MAX_SAMPLES = 4096
 MAX_SEGMENT = 2**28
 
 _MAX_DIRECTORIES = 10_000
+# Bytes of tag values, however large the file: places of 16 million tiles.
+_MAX_VALUES = 2**28
 _TYPES = {
     1: "u1", 2: "S1", 3: "u2", 4: "u4", 5: "u4,u4", 6: "i1", 7: "V1", 8: "i2", 9: "i4",
     10: "i4,i4", 11: "f4", 12: "f8", 13: "u4", 16: "u8", 17: "i8", 18: "u8",
@@ -255,6 +257,8 @@ class _Walk:
         if len(head) < start + self.pointer.size:
             raise self.damage("ends inside its header")
         self.first = self.pointer.unpack_from(head, start)[0]
+        # Values that lie apart can't be more than the file holds; some writers share a few.
+        self.left = min(2 * self.size + 2**16, _MAX_VALUES)
 
     def damage(self, reason: str) -> InputError:
         return InputError("E-INPUT-READ", path=self.path, reason=f"the TIFF {reason}")
@@ -291,6 +295,9 @@ class _Walk:
         size = items * np.dtype(_TYPES[kind]).itemsize
         if size <= len(inline):
             return Tag(kind, items, inline[:size])
+        self.left -= size
+        if self.left < 0:
+            raise self.damage("declares more values of tags than it holds")
         return Tag(kind, items, self._bytes(self.pointer.unpack(inline)[0], size))
 
     def _bytes(self, place: int, count: int) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,9 @@ from numpy.typing import NDArray
 from tilseg.errors import InputError
 from tilseg.source import Choice
 from tilseg.sources.axes import Axis, check_range, places
-from tilseg.sources.jpeg_ends import has_end
+from tilseg.sources.tiff_decode import decoder
 from tilseg.sources.tiff_header import MAX_SEGMENT, Segments, check_segments, too_large
 from tilseg.sources.tiff_segments import Page
-
-_JPEG = (6, 7, 34892, 33007)
-_YCBCR_JPEG2000 = 33003
-# JPEG and JPEG 2000, but not the old JPEG, which may lack its end.
-_WITH_END = (7, 33003, 33005, 33007, 34712, 34892)
 
 # Letters of tifffile for an axis, and the option that chooses a place on it. "I" and "Q" are
 # the pages of a file that says no more about them.
@@ -174,7 +168,7 @@ def _page(path: Path, series: Any, number: int) -> Page:
         samples=samples,
         offsets=offsets,
         counts=counts,
-        decode=None if raw else _decoder(frame, keyframe),
+        decode=None if raw else decoder(frame, keyframe, segments),
         dtype=dtype,
     )
 
@@ -227,30 +221,3 @@ def _check_raw(
         first = int(short.argmax())
         reason = f"strip {first} has {int(counts[first]):,} of {int(needed[first]):,} bytes"
         raise InputError("E-INPUT-TRUNCATED", path=path, reason=reason)
-
-
-def _decoder(frame: Any, keyframe: Any) -> Callable[[bytes, int], NDArray[Any]]:
-    # Made here, in one thread: tifffile's property is not thread-safe when first asked.
-    decode = keyframe.decode
-    tables: dict[str, Any] = {}
-    if keyframe.compression in _JPEG:
-        tables = {"jpegtables": frame.jpegtables, "jpegheader": keyframe.jpegheader}
-    whole = keyframe.compression in _WITH_END
-    ycbcr = keyframe.compression == _YCBCR_JPEG2000 and keyframe.samplesperpixel == 3
-
-    def segment(stored: bytes, index: int) -> NDArray[Any]:
-        if whole and not has_end(stored):
-            raise ValueError("it ends in the middle of a JPEG")
-        pixels: NDArray[Any] = decode(stored, index, **tables)[0][0]
-        return _rgb(pixels) if ycbcr else pixels
-
-    return segment
-
-
-def _rgb(ycbcr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """JFIF's full-range YCbCr as RGB, which Aperio's compression 33003 leaves to the reader."""
-    y, cb, cr = (ycbcr[..., k].astype(np.float32) for k in range(3))
-    cb, cr = cb - 128, cr - 128
-    rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
-    converted: NDArray[np.uint8] = np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
-    return converted
