@@ -84,3 +84,32 @@ def test_image_without_valid_pixels_is_refused():
 def test_flat_band_gets_unit_std():
     found = band_statistics(open_source(np.full((5, 4, 1), 3, np.uint8)), IMAGE, bands=(0,))
     assert found.std == (1.0,)
+
+
+class _Holed:
+    """An image of which some windows can't be read."""
+
+    def __init__(self, pixels, holes):
+        self._source = open_source(pixels)
+        self._holes = holes
+
+    def __getattr__(self, name):
+        return getattr(self._source, name)
+
+    def read(self, window, level=0, bands=None):
+        if any(window.intersection(hole).size.area for hole in self._holes):
+            raise InputError("E-INPUT-READ", path="holed", reason=f"{window} can't be read")
+        return self._source.read(window, level, bands)
+
+
+def test_windows_that_cant_be_read_take_no_part():
+    pixels = _image(301, 211)
+    holes = [Window(130, 70, 3, 3), Window(300, 0, 1, 1)]
+    seen = np.ones(pixels.shape[:2], bool)
+    for window in sample_windows(Size(301, 211)):
+        if any(window.intersection(hole).size.area for hole in holes):
+            seen[window.slices] = False
+    found = band_statistics(_Holed(pixels, holes), IMAGE, bands=(0, 1, 2))
+    np.testing.assert_allclose(found.mean, pixels[seen].mean(0, np.float64), rtol=1e-12)
+    with pytest.raises(InputError, match="can't be read"):
+        band_statistics(_Holed(pixels, [Window(0, 0, 301, 211)]), IMAGE, bands=(0,))

@@ -12,11 +12,21 @@ import numpy as np
 
 from tilseg.card import Card, ClassInfo, Normalization
 
+IMAGE = Normalization(kind="image")
+# The same for every image, where a comparison needs it.
+STEADY = Normalization(kind="constants", mean=(127.0,) * 3, std=(74.0,) * 3)
+
 TILSEG = str(Path(sys.executable).parent / "tilseg")
 
 
 def save_tiny_model(
-    path: Path, *, bands: int = 3, classes: int = 2, seed: int = 0, **parameters: Any
+    path: Path,
+    *,
+    bands: int = 3,
+    classes: int = 2,
+    seed: int = 0,
+    normalization: Normalization = IMAGE,
+    **parameters: Any,
 ) -> Path:
     """A random-weight valid U-Net whose classes all occur, saved at `path`."""
     import torch
@@ -33,7 +43,7 @@ def save_tiny_model(
         architecture="unet",
         parameters=parameters,
         bands=bands,
-        normalization=Normalization(kind="image"),
+        normalization=normalization,
         head="softmax",
         classes=tuple(
             ClassInfo(name=f"class {k}", color=f"#{40 * k:02x}8040") for k in range(classes)

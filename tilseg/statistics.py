@@ -41,9 +41,11 @@ def band_statistics(
     """Resolve `normalization` for `bands` (0-based) of one level of an image.
 
     Constants are taken as they are. "image" takes mean and standard deviation of the valid
-    pixels of the lattice sample; a band without contrast gets std 1.
+    pixels of the lattice sample; a band without contrast gets std 1. Windows of the sample that
+    can't be read take no part.
 
-    Raises InputError E-INPUT-NO-DATA when the sample holds no valid pixel.
+    Raises InputError E-INPUT-NO-DATA when the sample holds no valid pixel, or what `read`
+    raises when none of it can be read.
     """
     if normalization.kind == "constants" and normalization.orient is None:
         return BandStatistics(normalization.mean, normalization.std)
@@ -61,11 +63,19 @@ def band_statistics(
 
 def _sample(source: Source, level: int, bands: Sequence[int]) -> NDArray[Any]:
     """Valid pixels of the lattice sample: (pixels, bands)."""
-    parts = []
+    parts, errors = [], []
     for window in sample_windows(source.levels[level].size):
-        pixels = source.read(window, level, bands)
-        valid = valid_pixels(pixels, source.nodata, source.mask(window, level))
+        try:
+            pixels = source.read(window, level, bands)
+            mask = source.mask(window, level)
+        except InputError as error:
+            # The tiles that see it are named when they are computed, and the user has a say.
+            errors.append(error)
+            continue
+        valid = valid_pixels(pixels, source.nodata, mask)
         parts.append(pixels.reshape(-1, len(bands)) if valid is None else pixels[valid])
+    if not parts:
+        raise errors[0]
     return np.concatenate(parts)
 
 

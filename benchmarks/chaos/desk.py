@@ -24,10 +24,11 @@ from common import show  # noqa: E402
 from damage import damage, flip_bit  # noqa: E402
 from forking import Command, Commands  # noqa: E402
 from rasterio.transform import from_origin  # noqa: E402
-from tiny import noise, save_tiny_model, tree  # noqa: E402
+from tiny import STEADY, noise, save_tiny_model, tree  # noqa: E402
 
 __all__ = [
     "CASES",
+    "STEADY",
     "Case",
     "Command",
     "Commands",
