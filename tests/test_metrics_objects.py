@@ -8,6 +8,10 @@ from metrics_oracle import IGNORE, blobs, labels, objects
 from skimage.metrics import adapted_rand_error, variation_of_information
 
 import tilseg
+from tilseg.card import ClassInfo
+from tilseg.georef import Georef
+from tilseg.sinks.zarr import MaskStore
+from tilseg.window import Size, Window
 
 
 @pytest.mark.parametrize("connectivity", [4, 8])
@@ -86,6 +90,26 @@ def test_objects_match_within_their_class_only():
     assert score.objects.true_positives == 0
     assert [c.objects.panoptic_quality for c in score.classes if c.objects] == [0.0, 0.0]
     assert score.panoptic_quality == 0.0
+
+
+def test_without_a_background_every_class_forms_objects():
+    mask = np.array([[3, 3, 4, 4, 4], [3, 3, 3, 4, 9]], np.uint8)
+    score = tilseg.evaluate(mask, mask)
+    assert score.background is None
+    assert [each.objects.true_positives for each in score.classes] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("background", [None, 1])
+def test_the_background_is_what_the_mask_says(tmp_path, background):
+    mask = np.array([[0, 0, 1, 2, 2], [0, 1, 1, 1, 2]], np.uint8)
+    store = MaskStore.create(tmp_path / "mask.zarr", Size(2, 5), Size(16, 16))
+    store.commit(Window(0, 0, 2, 5), mask)
+    classes = [ClassInfo(name=str(k), color="#000000") for k in range(3)]
+    store.finish(name="a", classes=classes, georef=Georef(), background=background)
+    score = tilseg.evaluate(store.path, mask)
+    assert score.background == background
+    assert [each.objects is None for each in score.classes] == [False, background == 1, False]
+    assert score.objects.true_positives == (3 if background is None else 2)
 
 
 def test_what_is_mostly_ignored_is_no_mistake():
