@@ -91,7 +91,8 @@ def _lengths(text: str) -> list[int]:
 
 def _outlines(pixels: NDArray[np.uint8]) -> Iterator[Any]:
     """Polygons along the edges of the pixels that are 1."""
-    import rasterio.features
+    import tilseg.gdal_env  # noqa: F401
+    import rasterio.features  # isort: skip
 
     for outline, _ in rasterio.features.shapes(np.ascontiguousarray(pixels), mask=pixels > 0):
         yield shapely.geometry.shape(outline)
