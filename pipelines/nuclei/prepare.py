@@ -5,6 +5,7 @@
 DSB2018 holds images/NAME.png (RGB or RGBA), labels/NAME.tif (0 and instance numbers) and
 index.csv with the columns file and kind. PREPARED gets images/KIND/NAME.tif (RGB, uint8) and
 masks/KIND/NAME.tif (0 background, 1 nucleus): `tilseg train` splits and scores each kind apart.
+Bright-field smears go to PREPARED/apart instead, for they are scored but not trained on.
 
 The kind "immuno" is made: the stained pictures again, in blue with brown (DAB) cytoplasm, so
 that the network learns that brown is no nucleus. It has the names of "stained", and groups of
@@ -33,10 +34,11 @@ def prepare(source: Path, target: Path) -> int:
         rows = list(csv.DictReader(file))
     for index, row in enumerate(rows):
         name, kind = row["file"], KINDS[row["kind"]]
+        part = target / "apart" if kind == "brightfield" else target
         picture = imagecodecs.png_decode((source / "images" / f"{name}.png").read_bytes())
         labels = tifffile.imread(source / "labels" / f"{name}.tif")
-        _write(target / "images" / kind / f"{name}.tif", picture[..., :3], "rgb")
-        _write(target / "masks" / kind / f"{name}.tif", (labels > 0).astype(np.uint8), "minisblack")
+        _write(part / "images" / kind / f"{name}.tif", picture[..., :3], "rgb")
+        _write(part / "masks" / kind / f"{name}.tif", (labels > 0).astype(np.uint8), "minisblack")
         if kind == "stained":
             brown = with_brown(picture[..., :3], labels > 0, np.random.default_rng(index))
             _write(target / "images" / "immuno" / f"{name}.tif", brown, "rgb")

@@ -47,7 +47,10 @@ def test_the_card_says_what_the_model_is():
     assert card.licence
     assert card.description
     assert card.inexact is None
-    assert set(card.metrics["groups"]) == {"brightfield", "fluorescence", "immuno", "stained"}
+    assert set(card.metrics["groups"]) == {"fluorescence", "immuno", "stained"}
+    assert set(card.metrics["real"]["groups"]) == {"fluorescence", "stained"}
+    assert set(card.metrics["apart"]["groups"]) == {"brightfield"}
+    assert card.metrics["real"]["dice"] > 0.88
     used = card.training["images"]
     assert not set(used["training"]) & set(used["validation"])
     # A made picture has the name of the one it was made from: both are on the same side.
@@ -70,6 +73,9 @@ def test_validation_gives_the_figures_of_the_card(real_data, prepare, model, tmp
     assert summary["dice"] == pytest.approx(model.card.metrics["dice"], abs=2e-3)
     for group, figures in model.card.metrics["groups"].items():
         assert summary["groups"][group]["dice"] == pytest.approx(figures["dice"], abs=2e-3)
+    real = validate(model, [sample for sample in data.validation if sample.group != "immuno"])
+    assert real.dice == pytest.approx(model.card.metrics["real"]["dice"], abs=2e-3)
+    assert real.dice > 0.88
 
 
 def test_nuclei_of_the_sample_slide_are_found_and_brown_is_not(sample_data, model):

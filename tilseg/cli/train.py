@@ -87,7 +87,7 @@ def _class_names(ctx: click.Context, param: click.Parameter, value: str) -> tupl
     type=click.Choice(list(AUGMENTATIONS)),
     default="light",
     show_default=True,
-    help="light for one instrument and scale, strong for many.",
+    help="light for one instrument and scale, medium for some, strong for many.",
 )
 @click.option("--seed", type=click.IntRange(0), default=_DEFAULT.seed, show_default=True)
 @click.option(

@@ -25,10 +25,11 @@ class Augmentation:
     noise: float = 0.0
 
 
-# light: objects of one size in one light, as on the map of one sensor. strong: pictures of
-# many instruments, stains and magnifications.
+# light: objects of one size in one light, as on the map of one sensor. medium: some instruments
+# and magnifications, in a training of half an hour. strong: many of them, for a long one.
 AUGMENTATIONS = {
     "light": Augmentation(),
+    "medium": Augmentation(zoom=(0.8, 1.3), gamma=0.1),
     "strong": Augmentation(
         zoom=(0.6, 1.6), gain=0.25, shift=0.2, mix=0.3, gamma=0.25, blur=1.0, noise=0.15
     ),
