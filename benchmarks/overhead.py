@@ -58,15 +58,17 @@ def main() -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4, help="of each bare measurement")
+    parser.add_argument("--regions", action="store_true", help="measure regions too")
     parser.add_argument("--work", type=Path)
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp())
     side = math.isqrt(options.megapixels * 10**6)
-    image = big_image(work / "overhead.tif", side, side)
+    image = big_image(work / f"overhead-{options.megapixels}.tif", side, side)
     file = model_file(work / "overhead.safetensors", width=options.width)
     source = tilseg.open_source(image)
     model = tilseg.load_model(file, precision=options.precision)
-    plan = tilseg.make_plan(source, model, precision=options.precision)
+    choices = {} if options.regions else {"regions": None}
+    plan = tilseg.make_plan(source, model, precision=options.precision, **choices)
     pixels = source.read(Window(0, 0, 1300, 1300))
     bare: dict[int, list[float]] = {tile: [] for tile in TILES}
     runs: list[float] = []
@@ -81,7 +83,8 @@ def main() -> None:
     tile = " x ".join(map(str, plan.grid.tile))
     rows.append((f"run, tile {tile}", f"{statistics.median(runs):.3f}"))
     show(
-        f"Overhead: {options.megapixels} Mpix, width {options.width}, {options.precision}, zarr only",
+        f"Overhead: {options.megapixels} Mpix, width {options.width}, {options.precision}, zarr only"
+        + (", regions" if options.regions else ""),
         ("what", "Mpix/s"),
         rows,
         kept=round(kept, 4),

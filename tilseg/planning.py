@@ -23,7 +23,7 @@ _LARGEST_INPUT = {"cpu": 1100, "cuda": 4200}
 # Large blocks read the halo less often; small images still get enough blocks to share out, to
 # lose little when a run is killed, and to show progress.
 _BLOCK = 2048
-_BLOCKS_A_SIDE = 6
+_BLOCKS_A_SIDE = 3
 # One thread predicts, one reads ahead, one writes behind.
 DEFAULT_WORKERS = 3
 # The interpreter with torch, dask, rasterio and zarr, GDAL's cache and the driver's own tables.
