@@ -84,7 +84,7 @@ def test_labels_do_not_depend_on_the_order(tmp_path, model):
         records = [worker.compute(index) for index in order]
         crcs.append({record.index: record.crcs for record in records})
     assert all(each == crcs[0] for each in crcs)
-    assert len(crcs[0]) == len(plan.grid) > 20
+    assert len(crcs[0]) == len(plan.grid) > 8
 
 
 def test_nodata_is_nodata_for_any_tile(tmp_path, model):
