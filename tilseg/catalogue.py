@@ -45,6 +45,10 @@ INPUT: Words = {
     "E-INPUT-NOT-FILE": ("{path}: is not a regular file", "give an image file such as a TIFF"),
     "E-INPUT-EMPTY": ("{path}: has 0 bytes", "copy the file again"),
     "E-INPUT-FORMAT": ("{path}: {reason}", "give {expected}"),
+    "E-INPUT-REFERS": (
+        "{path}: refers to {what}, which is not followed",
+        "write it into one file of its own, for instance with gdal_translate",
+    ),
     "E-INPUT-TRUNCATED": ("{path}: {reason}", "copy the file again"),
     "E-INPUT-READ": ("{path}: {reason}", "copy the file again, or save the image anew as a TIFF"),
     "E-INPUT-DTYPE": ("{path}: pixels are {dtype}", "convert them to one of {allowed}"),
@@ -69,6 +73,10 @@ INPUT: Words = {
     "E-INPUT-SEGMENT": (
         "{path}: one compressed {kind} decodes to {size}, more than {bound}",
         "write it again with small tiles (gdal_translate -co TILED=YES, or vips tiffsave --tile)",
+    ),
+    "E-INPUT-SPARSE": (
+        "{path}: declares {size}, of which {stored} of {count} {kind}s are stored",
+        "cut out the part that holds data, for instance with gdal_translate -srcwin",
     ),
     "E-INPUT-CHANGED": (
         "{path}: changed since the run began ({fields})",
@@ -242,6 +250,11 @@ RESOURCES: Words = {
     "E-WORKER-VERSION": (
         "a worker has {name} {worker}, the driver {driver}",
         "install the same on both",
+    ),
+    "E-WORKERS-DIED": (
+        "no worker process stays alive",
+        "look in the system's log for what kills them, often a lack of memory: use fewer --workers "
+        "or a smaller --tile; finished blocks are kept",
     ),
     "E-SCHEDULER": ("{reason}", "check the address and that the scheduler runs"),
     "E-MEMORY-SPENT": (

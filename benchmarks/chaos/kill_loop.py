@@ -124,7 +124,10 @@ def _kill_workers(commands: Commands, rng: random.Random, kills: int) -> None:
         command = commands.start(*case.command(name, "--processes", "--workers", "2"))
         count["kills"] += _kill_until(command, rng, kills - count["kills"])
         count["runs"] += 1
-        count["exit 0"] += command.wait() == 0
+        if command.wait() != 0:
+            print(f"exit {command.poll()}:\n{command.stderr}")
+            continue
+        count["exit 0"] += 1
         count["identical"] += content(folder / f"{name}.tilseg") == whole
     show(
         "Kill loop: worker processes",

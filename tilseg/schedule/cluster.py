@@ -1,0 +1,214 @@
+"""Where blocks are computed: a Dask cluster for one run, in this process, of it, or elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any, Literal
+
+import dask
+from distributed import Client, LocalCluster, WorkerPlugin
+from distributed.comm import CommClosedError
+
+from tilseg import infer
+from tilseg.errors import ResourceError, TilsegError
+from tilseg.infer import Job
+
+# In a worker process: one thread predicts, one reads ahead, one writes behind.
+_THREADS_PER_PROCESS = 3
+_CONNECT_SECONDS = 10
+# For a process to start and import what it needs, on a machine that is busy with other things.
+SPAWN_SECONDS = 120
+# Workers that may die one after another while the others are being made ready.
+_DEATHS_AT_START = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where blocks are computed.
+
+    kind: "threads" of this process, "processes" of this machine, or an "external" scheduler.
+    workers: threads, or processes; an external scheduler's are its own.
+    scheduler: its address (tcp://host:port) or the path of its file. gpus: names of CUDA
+        devices, as CUDA_VISIBLE_DEVICES has them, that worker processes take in turn.
+    """
+
+    kind: Literal["threads", "processes", "external"] = "threads"
+    workers: int = 3
+    scheduler: str | None = None
+    gpus: tuple[str, ...] = ()
+
+
+IN_PROCESS = Cluster()
+
+
+@contextmanager
+def connect(job: Job, cluster: Cluster) -> Iterator[tuple[Any, int]]:
+    """A client whose workers have all been checked against `job`, and their threads in all.
+
+    Raises ResourceError E-SCHEDULER when there is no scheduler, E-WORKER-VERSION when a worker
+    has other versions, ModelError E-MODEL-CHANGED when it sees another model.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set(_SETTINGS))
+        if cluster.kind == "external":
+            client = stack.enter_context(_external(cluster.scheduler or ""))
+        else:
+            client = stack.enter_context(_local(cluster, job))
+        _wait_for_workers(client, cluster)
+        # An earlier driver that was killed may have left an image open there.
+        client.run(infer.release, job, on_error="ignore")
+        _register(client, _Check(job, cluster.gpus))
+        try:
+            yield client, _threads(client, cluster)
+        finally:
+            client.unregister_worker_plugin(_CHECK)
+            # A worker that dies meanwhile has nothing left to release.
+            client.run(infer.release, job, on_error="ignore")
+
+
+_CHECK = "tilseg-check"
+
+
+class _Check(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
+    """Makes every worker ready as it joins; one that is not as the driver is does not stay."""
+
+    def __init__(self, job: Job, gpus: tuple[str, ...]) -> None:
+        self.job = job
+        self.gpus = gpus
+
+    async def setup(self, worker: Any) -> None:
+        if self.gpus:
+            # Heard as long as this process has not used CUDA. Local workers are called 0, 1, ...
+            mine = self.gpus[int(worker.name) % len(self.gpus)]
+            os.environ["CUDA_VISIBLE_DEVICES"] = mine
+        try:
+            # In a thread: loading a network would stop the worker's heart for a second.
+            await asyncio.to_thread(infer.worker_for, self.job)
+        except TilsegError:
+            worker.loop.add_callback(worker.close, reason="tilseg-check")
+            raise
+
+
+def _register(client: Any, check: _Check) -> None:
+    """Have every worker checked, those that are there and those that come.
+
+    A worker that dies meanwhile, for whatever reason, breaks the call; the others may have
+    been checked, which they do not mind to be again.
+    """
+    for _ in range(_DEATHS_AT_START):
+        try:
+            client.register_plugin(check, name=_CHECK)
+        except CommClosedError:
+            continue
+        return
+    raise ResourceError("E-WORKERS-DIED")
+
+
+def _threads(client: Any, cluster: Cluster) -> int:
+    """Threads that compute, those of workers of this machine that are still to come included."""
+    if cluster.kind == "processes":
+        return cluster.workers * _THREADS_PER_PROCESS
+    return sum(client.nthreads().values())
+
+
+def _wait_for_workers(client: Any, cluster: Cluster) -> None:
+    seconds = _CONNECT_SECONDS if cluster.kind == "external" else SPAWN_SECONDS
+    try:
+        client.wait_for_workers(1, timeout=seconds)
+    except TimeoutError:
+        raise ResourceError("E-SCHEDULER", reason="the scheduler has no workers") from None
+
+
+# Memory is bounded by the plan; Dask's own limits would pause a worker for ever. A prediction
+# may hold a thread for seconds, which is not worth a warning.
+_SETTINGS = {
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.admin.tick.limit": "1h",
+    # Locks would guard scratch that nothing is ever written to.
+    "distributed.worker.use-file-locking": False,
+    # Two deaths, and a block is tried alone. An external scheduler has its own number.
+    "distributed.scheduler.allowed-failures": 1,
+    # A process that died comes back, however long that takes on a busy machine.
+    "distributed.deploy.lost-worker-timeout": "1 day",
+    "distributed.comm.timeouts.connect": f"{_CONNECT_SECONDS}s",
+}
+
+
+@contextmanager
+def _local(cluster: Cluster, job: Job) -> Iterator[Any]:
+    """A cluster of this machine for one run, and a client of it."""
+    settings: dict[str, Any] = {
+        # None would still open port 8787, on every interface.
+        "dashboard_address": "127.0.0.1:0",
+        "worker_dashboard_address": "127.0.0.1:0",
+        "silence_logs": logging.CRITICAL,
+        "n_workers": 0,
+        # Beside the store, so that what a killed run leaves goes with the workspace.
+        "local_directory": str(Path(job.folder).parent),
+    }
+    if cluster.kind == "threads":
+        settings |= {"processes": False, "protocol": "inproc://", "n_workers": 1}
+        settings |= {"threads_per_worker": cluster.workers}
+    else:
+        settings |= {"processes": True, "host": "127.0.0.1", "memory_limit": 0}
+        settings |= {"threads_per_worker": _THREADS_PER_PROCESS}
+    with ExitStack() as stack:
+        with _signals_held() if cluster.kind == "processes" else nullcontext():
+            local = stack.enter_context(LocalCluster(**settings))
+        if cluster.kind == "processes":
+            local.scale(cluster.workers)
+        yield stack.enter_context(Client(local))
+
+
+# What asks a run to stop. Terminals and SLURM send it to every process of the run.
+_GROUP_SIGNALS = {
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+    if hasattr(signal, name)
+}
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Threads begun inside, and every process that they begin, never see a group's signals.
+
+    A cluster begins its workers from a thread of its own, and a signal mask is inherited: so
+    workers are deaf from their first instruction on, and the driver, whose main thread hears
+    again at the end, lets them finish. They die with the driver by the pipe that Dask holds.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
+    try:
+        # Begun by the first process that is, it would make that thread hear two of them again.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _external(scheduler: str) -> Iterator[Any]:
+    is_file = not scheduler.startswith(("tcp://", "tls://", "ws://", "ucx://"))
+    where = {"scheduler_file": scheduler} if is_file else {"address": scheduler}
+    if is_file and not Path(scheduler).is_file():
+        raise ResourceError("E-SCHEDULER", reason=f"{scheduler}: no such scheduler file")
+    try:
+        client = Client(**where, timeout=_CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        reason = f"no scheduler answers at {scheduler} ({type(error).__name__})"
+        raise ResourceError("E-SCHEDULER", reason=reason) from error
+    try:
+        yield client
+    finally:
+        client.close()
