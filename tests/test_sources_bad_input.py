@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from tilseg.errors import InputError, TilsegError
 from tilseg.source import describe, open_source
-from tilseg.sources.tiff_header import MAX_SAMPLES, read_directories
+from tilseg.sources.tiff_checks import MAX_SAMPLES, check_directory
+from tilseg.sources.tiff_header import read_directories
 from tilseg.window import Window
 
 PIXELS = (np.indices((97, 61)).sum(axis=0) % 251).astype(np.uint8)
@@ -153,7 +154,7 @@ def test_the_header_reader_agrees_with_tifffile(tmp_path: Path) -> None:
             directories = read_directories(path)
             assert len(directories) == len(file.pages) == 2
             for ours, theirs in zip(directories, file.pages, strict=True):
-                ours.check()
+                check_directory(ours)
                 assert (ours.rows, ours.cols) == theirs.shape
                 assert ours.segments.count == len(theirs.dataoffsets)
                 assert ours.text(270) == theirs.description

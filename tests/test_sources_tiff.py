@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from tilseg.errors import InputError, UsageError
 from tilseg.georef import PixelSize
 from tilseg.source import Source, open_source
-from tilseg.sources import tiff_header, tiff_layout, tiff_segments
+from tilseg.sources import tiff_checks, tiff_layout, tiff_segments
 from tilseg.window import Window
 
 
@@ -465,7 +465,7 @@ def test_one_huge_compressed_strip_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels = texture(997, 1009, 1)[..., 0]
-    for module in (tiff_header, tiff_layout):
+    for module in (tiff_checks, tiff_layout):
         monkeypatch.setattr(module, "MAX_SEGMENT", 2**19)
     tifffile.imwrite(tmp_path / "raw.tif", pixels, rowsperstrip=997)
     assert open_source(tmp_path / "raw.tif").shape == (997, 1009)

@@ -30,6 +30,7 @@ from tilseg.sources.axes import check_range
 from tilseg.sources.base import FileSource, level_of, supported_dtype
 from tilseg.sources.jpeg_ends import JpegEnds
 from tilseg.sources.palette import palette_of
+from tilseg.sources.tiff_checks import check_directory
 from tilseg.sources.tiff_header import Directory, read_directories
 from tilseg.window import Size, Window
 
@@ -51,7 +52,7 @@ def open_path(path: Path, choice: Choice) -> GeoTiffSource | None:
     images = [one for one in directories if not (one.is_reduced or one.is_mask)]
     image = _choose(path, images or list(directories[:1]), choice)
     for directory in directories:
-        directory.check()
+        check_directory(directory)
     try:
         source = GeoTiffSource(path, choice, image)
     except _MissingCodec:
@@ -204,8 +205,10 @@ class _Handles:
     """
 
     def __init__(self, path: Path, number: int) -> None:
+        # Absolute: rasterio takes a relative name with a colon for the address of something else.
+        self._path = path.absolute()
         # Only the first image of a file shows its overviews when opened by number.
-        self._name = str(path) if number == 1 else f"GTIFF_DIR:{number}:{path}"
+        self._name = str(self._path) if number == 1 else f"GTIFF_DIR:{number}:{self._path}"
         self._lock = threading.Lock()
         self._free: dict[int, list[Any]] = {}
 
@@ -230,7 +233,14 @@ class _Handles:
     def _open(self, level: int) -> Any:
         options = {"overview_level": level - 1} if level else {}
         # The driver is named: GDAL would open whatever the bytes turn out to be.
-        return rasterio.open(self._name, driver="GTiff", sharing=False, **options)
+        dataset = rasterio.open(self._name, driver="GTiff", sharing=False, **options)
+        # Asked before anything else makes GDAL look for overviews, and before any other level:
+        # these may name any file or address as the place of the overviews.
+        if level == 0 and dataset.tags(ns="OVERVIEWS"):
+            dataset.close()
+            what = "another file or address for its overviews"
+            raise InputError("E-INPUT-REFERS", path=self._path, what=what)
+        return dataset
 
     def close(self) -> None:
         with self._lock:

@@ -24,7 +24,7 @@ from tilseg.errors import InputError, UsageError
 from tilseg.georef import Georef
 from tilseg.source import Choice, Source
 from tilseg.sources.base import FileSource, level_of
-from tilseg.sources.tiff_header import too_large
+from tilseg.sources.limits import too_large
 from tilseg.sources.turned import Turn
 from tilseg.window import Size, Window
 

@@ -25,6 +25,7 @@ from tilseg.source import Choice, Source
 from tilseg.sources import tiff_header as tags
 from tilseg.sources.base import FileSource, level_of, supported_dtype
 from tilseg.sources.palette import palette_of
+from tilseg.sources.tiff_checks import check_directory
 from tilseg.sources.tiff_facts import band_names, pixel_size
 from tilseg.sources.tiff_header import Directory, read_directories
 from tilseg.sources.tiff_layout import choose_series, layouts
@@ -35,13 +36,14 @@ from tilseg.window import Size, Window
 _PALETTE, _YCBCR = 3, 6
 _OLD_JPEG, _JPEGS = 6, (6, 7, 33007, 34892)
 _LERC = 34887
+_BYTE, _PLACES = 1, (tags.STRIP_OFFSETS, tags.TILE_OFFSETS)
 
 
 def open_path(path: Path, choice: Choice) -> Source:
     """The image at `path`. Raises InputError, and UsageError for a choice it does not offer."""
     directories = read_directories(path)
     first = directories[0]
-    first.check()
+    check_directory(first)
     why = _not_for_tifffile(first)
     if why:
         from tilseg.sources import geotiff
@@ -62,6 +64,10 @@ def _not_for_tifffile(directory: Directory) -> str:
         *_JPEGS, 33003, 33005, 34712, 50001, 50002,
     ):  # fmt: skip
         return "YCbCr without JPEG"
+    if not directory.says_sizes:
+        return "strips without their sizes"
+    if any(directory.tags[tag].type == _BYTE for tag in _PLACES if tag in directory.tags):
+        return "places of tiles in single bytes"
     try:
         known = compression == 1 or tifffile.TIFF.DECOMPRESSORS[compression]
     except KeyError:

@@ -27,14 +27,6 @@ PIXEL_SCALE, TIEPOINTS, TRANSFORMATION, GEO_KEYS = 33550, 33922, 34264, 34735
 GEO_DOUBLES, GEO_ASCII, GDAL_METADATA, GDAL_NODATA, RPC = 34736, 34737, 42112, 42113, 50844
 GEO_TAGS = (PIXEL_SCALE, TIEPOINTS, TRANSFORMATION, GEO_KEYS, GEO_DOUBLES, GEO_ASCII, GDAL_NODATA)
 
-# Samples per pixel beyond which a header is taken for damage: hyperspectral images have
-# hundreds of bands, bombs declare 65,535.
-MAX_SAMPLES = 4096
-
-# Decoded bytes of one compressed strip or tile beyond which an image can't be read by windows
-# in bounded memory.
-MAX_SEGMENT = 2**28
-
 _MAX_DIRECTORIES = 10_000
 # Bytes of tag values, however large the file: places of 16 million tiles.
 _MAX_VALUES = 2**28
@@ -132,6 +124,15 @@ class Directory:
         return Segments(kind, rows, cols, (-(-self.rows // rows), -(-self.cols // cols)), planes)
 
     @property
+    def segment_bytes(self) -> int:
+        """Decoded bytes of one strip or tile; 0 for strips that can be read row by row."""
+        segments, raw = self.segments, self.number(COMPRESSION, 1) == 1
+        if raw and segments.kind == "strip":
+            return 0
+        samples = self.samples if segments.planes == 1 else 1
+        return segments.rows * segments.cols * samples * self.number(BITS, 1) // 8
+
+    @property
     def places(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Offsets and stored bytes of all strips or tiles."""
         tiled = self.segments.kind == "tile"
@@ -140,9 +141,28 @@ class Directory:
         if offsets is None and tiled:
             # Some writers store the places of tiles under the tags of strips.
             offsets, counts = self.numbers(STRIP_OFFSETS), self.numbers(STRIP_COUNTS)
+        if offsets is not None and counts is None and not self.says_sizes:
+            counts = self._implied_sizes(len(offsets))
         if offsets is None or counts is None:
             raise self.refuse(f"does not say where its {self.segments.kind}s are")
         return offsets, counts
+
+    @property
+    def says_sizes(self) -> bool:
+        """Whether it says how many bytes its strips or tiles have, as it must."""
+        return bool({STRIP_COUNTS, TILE_COUNTS} & self.tags.keys())
+
+    def _implied_sizes(self, count: int) -> NDArray[Any] | None:
+        """Bytes of strips that are stored as they are, as TIFF readers work them out."""
+        segments = self.segments
+        packed = self.number(COMPRESSION, 1) != 1 or segments.kind == "tile"
+        if packed or count != segments.count:
+            return None
+        samples = self.samples if segments.planes == 1 else 1
+        row = -(-segments.cols * samples * self.number(BITS, 1) // 8)
+        rows = np.full(segments.grid[0], segments.rows, np.uint64)
+        rows[-1] = self.rows - segments.rows * (segments.grid[0] - 1)
+        return np.tile(rows * np.uint64(row), segments.planes)
 
     def without_pixels(self, kept: tuple[int, ...]) -> bytes:
         """A TIFF of one float32 pixel that carries the tags `kept` of this directory."""
@@ -168,68 +188,6 @@ class Directory:
         return InputError(
             "E-INPUT-READ", path=self.path, reason=f"image {self.index} of the TIFF {reason}"
         )
-
-    def check(self) -> None:
-        """Raise InputError unless sizes are possible and every strip or tile is in the file.
-
-        E-INPUT-READ: damaged header. E-INPUT-SEGMENT: one compressed strip or tile too large.
-        E-INPUT-TRUNCATED: names the first strip or tile that is not there.
-        """
-        if self.rows < 1 or self.cols < 1:
-            raise self.refuse(f"declares {self.rows} x {self.cols} pixels")
-        if not 1 <= self.samples <= MAX_SAMPLES:
-            raise self.refuse(f"declares {self.samples} bands")
-        segments = self.segments
-        offsets, counts = self.places
-        self._check_size(segments)
-        check_segments(self.path, segments, offsets, counts)
-
-    def _check_size(self, segments: Segments) -> None:
-        bits = self.number(BITS, 1)
-        samples = self.samples if segments.planes == 1 else 1
-        size = segments.rows * segments.cols * samples * bits // 8
-        by_rows = self.number(COMPRESSION, 1) == 1 and segments.kind == "strip"
-        if size > MAX_SEGMENT and not by_rows:
-            raise too_large(self.path, segments.kind, size)
-
-
-def too_large(path: Path, kind: str, size: int) -> InputError:
-    """The error for one compressed strip or tile of `size` decoded bytes."""
-    return InputError(
-        "E-INPUT-SEGMENT",
-        path=path,
-        kind=kind,
-        size=f"{size / 2**20:,.0f} MiB",
-        bound=f"{MAX_SEGMENT / 2**20:,.0f} MiB",
-    )
-
-
-def check_segments(
-    path: Path, segments: Segments, offsets: NDArray[Any], counts: NDArray[Any]
-) -> None:
-    """Raise InputError E-INPUT-TRUNCATED, naming the first strip or tile not in the file."""
-    if min(len(offsets), len(counts)) < segments.count:
-        raise InputError(
-            "E-INPUT-TRUNCATED",
-            path=path,
-            reason=f"lists {min(len(offsets), len(counts))} of {segments.count} {segments.kind}s",
-        )
-    size = path.stat().st_size
-    offsets = offsets[: segments.count].astype(np.uint64)
-    counts = counts[: segments.count].astype(np.uint64)
-    # A sum beyond 64 bits wraps; neither term alone may pass the size, so test them apart.
-    outside = (counts > size) | (offsets > size) | (offsets + counts > size)
-    if not outside.any():
-        return
-    first = int(outside.argmax())
-    row, col = divmod(first % (segments.grid[0] * segments.grid[1]), segments.grid[1])
-    raise InputError(
-        "E-INPUT-TRUNCATED",
-        path=path,
-        reason=f"{segments.kind} {first} (rows from {row * segments.rows}, cols from "
-        f"{col * segments.cols}) ends at byte {int(offsets[first]) + int(counts[first]):,}, "
-        f"the file has {size:,}",
-    )
 
 
 def read_directories(path: Path) -> tuple[Directory, ...]:

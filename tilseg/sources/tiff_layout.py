@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from tilseg.errors import InputError
 from tilseg.source import Choice
 from tilseg.sources.axes import Axis, check_range, places
+from tilseg.sources.limits import MAX_SEGMENT, too_large
+from tilseg.sources.tiff_checks import check_segments
 from tilseg.sources.tiff_decode import decoder
-from tilseg.sources.tiff_header import MAX_SEGMENT, Segments, check_segments, too_large
+from tilseg.sources.tiff_header import Segments
 from tilseg.sources.tiff_segments import Page
 
 # Letters of tifffile for an axis, and the option that chooses a place on it. "I" and "Q" are

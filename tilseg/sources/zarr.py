@@ -9,6 +9,7 @@ value, as zarr defines it.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ from tilseg.source import Choice, Level, Source
 from tilseg.sources import ngff
 from tilseg.sources.axes import Axis, check_range, places
 from tilseg.sources.base import FileSource, supported_dtype
-from tilseg.sources.tiff_header import MAX_SEGMENT, too_large
+from tilseg.sources.limits import MAX_SEGMENT, check_stored, needed_segments, too_large
+from tilseg.sources.zarr_guard import ChunkGuard
 from tilseg.window import Size, Window
 
 _NAMES = {
@@ -138,6 +140,7 @@ class ZarrSource(FileSource):
         self._channels = channels
         levels = list(_levels(path, image))
         self._arrays = [array for array, _ in levels]
+        self._guards = [ChunkGuard(path, array) for array in self._arrays]
         names = image.names if choice.channel is None else image.names[choice.channel :][:1]
         super().__init__(
             path,
@@ -169,8 +172,10 @@ class ZarrSource(FileSource):
         if self._channels:
             index["c"] = channels
             left.append("c")
+        selection = tuple(index[axis] for axis in self._axes)
         with _in_words(self.path, window):
-            pixels = np.asarray(self._arrays[level][tuple(index[axis] for axis in self._axes)])
+            self._guards[level].check(selection)
+            pixels = np.asarray(self._arrays[level][selection])
         kept = [axis for axis in self._axes if axis in left]
         pixels = pixels.transpose([kept.index(axis) for axis in left])
         return pixels if self._channels else pixels[..., None]
@@ -202,6 +207,7 @@ def _levels(path: Path, image: _Image) -> Iterator[tuple[Any, Level]]:
         size = math.prod(array.chunks) * array.dtype.itemsize
         if size > MAX_SEGMENT:
             raise too_large(path, "chunk", size)
+        _check_stored(path, array)
         factors = [a / b for a, b in zip(scale, image.scales[0], strict=True)]
         for k, factor in zip((rows, cols), factors, strict=True):
             if abs(array.shape[k] * factor - full.shape[k]) > factor:
@@ -212,6 +218,17 @@ def _levels(path: Path, image: _Image) -> Iterator[tuple[Any, Level]]:
         if last is None or level.size.area < last:
             yield array, level
             last = level.size.area
+
+
+def _check_stored(path: Path, array: Any) -> None:
+    stored = array.shards or array.chunks
+    count = math.prod(-(-n // side) for n, side in zip(array.shape, stored, strict=True))
+    pixels = math.prod(array.shape)
+    needed = needed_segments(pixels, count)
+    files = (name for _, _, names in os.walk(path / array.path) for name in names)
+    # Counted only as far as is needed.
+    found = sum(1 for _ in itertools.islice(files, needed + 1))
+    check_stored(path, pixels=pixels, stored=found - 1, count=count, kind="chunk")
 
 
 def _runs(bands: tuple[int, ...]) -> list[list[int]]:
@@ -234,7 +251,7 @@ def _in_words(path: Path, window: Window | None = None) -> Iterator[None]:
     """The many exceptions of zarr, its codecs and of odd metadata, as an InputError."""
     try:
         yield
-    except TilsegError:
+    except (TilsegError, NameError, MemoryError):
         raise
     except Exception as error:
         place = f"{window} can't be read" if window else "can't be opened as zarr"
