@@ -104,7 +104,7 @@ def _number(found: bytearray, at: int, rng: random.Random) -> None:
     found[at : at + width] = number.to_bytes(width, rng.choice(["little", "big"]))
 
 
-def _cut(found: bytearray, at: int, rng: random.Random) -> None:  # noqa: ARG001
+def _cut(found: bytearray, at: int, rng: random.Random) -> None:
     del found[at:]
 
 

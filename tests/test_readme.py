@@ -48,7 +48,9 @@ def test_the_pipeline_states_the_scores_that_are_in_the_card():
     page = (NUCLEI / "README.md").read_text()
     metrics = read_card(bundled_models()["nuclei"]).metrics
     groups = metrics["groups"] | metrics["apart"]["groups"] | {"real": metrics["real"]}
-    rows = re.findall(r"^\| ([\w -]+?)(?: \(made\)|: both)? \| (\d+) \| (0\.\d+) \|", page, flags=re.M)
+    rows = re.findall(
+        r"^\| ([\w -]+?)(?: \(made\)|: both)? \| (\d+) \| (0\.\d+) \|", page, flags=re.M
+    )
     stated = {name.split()[0].replace("bright-field", "brightfield"): row for name, *row in rows}
     for name, scores in groups.items():
         assert stated[name] == [str(scores["images"]), f"{scores['dice']:.3f}"]
