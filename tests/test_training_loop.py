@@ -78,16 +78,17 @@ def _learn(
 
 
 @pytest.mark.parametrize(
-    ("parameters", "at_least"),
-    [({"skips": True}, 0.9), ({"skips": False}, 0.75), ({"classes": 1}, 0.85)],
+    ("parameters", "steps", "at_least"),
+    # Without skips outlines take longer to learn.
+    [({"skips": True}, 160, 0.9), ({"skips": False}, 240, 0.8), ({"classes": 1}, 160, 0.85)],
     ids=["skips", "no skips", "sigmoid"],
 )
-def test_the_ellipse_task_is_learnt_in_seconds(parameters, at_least):
+def test_the_ellipse_task_is_learnt_in_seconds(parameters, steps, at_least):
     training, validation = _shapes(0, 8), _shapes(100, 2)
     pixels = np.concatenate([shapes(157, 211, seed)[0].ravel() for seed in (100, 101)])
     truth = np.concatenate([shapes(157, 211, seed)[1].ravel() for seed in (100, 101)]) == 1
     by_threshold = max(_dice(pixels > level, truth) for level in range(0, 250, 5))
-    settings = Settings(steps=160, patch=64, learning_rate=8e-3, averaging=0.97)
+    settings = Settings(steps=steps, patch=64, learning_rate=8e-3, averaging=0.97)
     network, card = _network(depth=3, width=8, **parameters)
     _, told, finished = _learn(network, card, settings, training, validation)
     assert finished
