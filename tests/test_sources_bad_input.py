@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tilseg.errors import InputError, TilsegError
-from tilseg.source import describe, open_source
+from tilseg.magic import describe
+from tilseg.source import open_source
 from tilseg.sources.tiff_checks import MAX_SAMPLES, check_directory
 from tilseg.sources.tiff_header import read_directories
 from tilseg.window import Window

@@ -15,10 +15,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tilseg.errors import ModelError
+from tilseg.magic import foreign_model
 from tilseg.receptive_field import ReceptiveField
 
 _METADATA_KEY = "tilseg"
-_MAX_HEADER = 100 * 2**20  # the safetensors format's own bound
+# The format allows 100 MiB, which as JSON takes gigabytes; ten thousand weights need one.
+_MAX_HEADER = 4 * 2**20
 
 
 class _Strict(BaseModel):
@@ -118,23 +120,42 @@ def parse_card(text: str, path: str) -> Card:
 def read_card(path: str | Path) -> Card:
     """The card of a `.safetensors` model, from its header alone.
 
-    Raises ModelError E-MODEL-FORMAT for anything that is not such a file.
+    Raises ModelError: E-MODEL-FORMAT for anything that is not such a file, E-MODEL-CODE for what
+    would run code when it is loaded, E-MODEL-CARD for a card with a wrong field.
     """
     path = Path(path)
-    with path.open("rb") as file:
-        prefix = file.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-        available = path.stat().st_size - 8
-        if not 2 <= length <= min(available, _MAX_HEADER):
-            raise ModelError("E-MODEL-FORMAT", path=path, reason="is not a safetensors file")
-        header = file.read(length)
+    try:
+        header = _header(path)
+    except OSError as error:
+        raise _refuse(path, f"can't be read: {error.strerror}") from None
     try:
         metadata = json.loads(header).get("__metadata__", {})
     except (ValueError, AttributeError, RecursionError):
-        raise ModelError("E-MODEL-FORMAT", path=path, reason="has a damaged header") from None
+        raise _refuse(path, "has a damaged header") from None
     if not isinstance(metadata, dict) or not isinstance(metadata.get(_METADATA_KEY), str):
-        raise ModelError("E-MODEL-FORMAT", path=path, reason="has no tilseg model card")
+        raise _refuse(path, "has no tilseg model card")
     return parse_card(metadata[_METADATA_KEY], str(path))
+
+
+def _header(path: Path) -> bytes:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        prefix = file.read(10)
+        length = struct.unpack_from("<Q", prefix)[0] if len(prefix) == 10 else 0
+        if 2 <= length <= size - 8:
+            if length > _MAX_HEADER:
+                raise _refuse(path, f"has a header of {length / 2**20:,.0f} MiB")
+            return prefix[8:] + file.read(length - 2)
+    if prefix[8:] == b'{"':
+        raise _refuse(path, "ends inside its header")
+    what, runs_code = foreign_model(path)
+    if runs_code:
+        raise ModelError("E-MODEL-CODE", path=path, what=what)
+    raise _refuse(path, what)
+
+
+def _refuse(path: Path, reason: str) -> ModelError:
+    return ModelError("E-MODEL-FORMAT", path=path, reason=reason)
 
 
 def file_sha256(path: str | Path) -> str:

@@ -179,6 +179,11 @@ MODEL: Words = {
         "use one of the bundled ({bundled}) or the path of a .safetensors file",
     ),
     "E-MODEL-FORMAT": ("{path}: {reason}", "give a tilseg .safetensors model"),
+    "E-MODEL-CODE": (
+        "{path}: {what}, which may run code when it is loaded, so it is never loaded",
+        "where you trust it, load it in a program of your own and save its weights with "
+        "tilseg.models.network.save_model",
+    ),
     "E-MODEL-CARD": (
         "{path}: the model card is wrong: {reason}",
         "save the model again with the card corrected",

@@ -100,7 +100,8 @@ def find_model(name: str | os.PathLike[str]) -> Path:
     Raises ModelError E-MODEL-MISSING, listing what is bundled.
     """
     path = Path(name)
-    if path.is_file():
+    # Other than Path.is_file this takes a name too long for the file system for what it is.
+    if os.path.isfile(path):
         return path
     bundled = bundled_models()
     if str(name) in bundled:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tilseg.errors import InputError, UsageError
 from tilseg.georef import Georef
+from tilseg.magic import describe
 from tilseg.window import Size, Window
 
 
@@ -249,35 +250,6 @@ def _first_bytes(path: Path, count: int = 512) -> bytes:
     if not head:
         raise InputError("E-INPUT-EMPTY", path=path)
     return head
-
-
-def describe(head: bytes) -> str:
-    """What a file that is no image tilseg reads seems to be, from its first bytes."""
-    start = head.lstrip()[:64].lower()
-    for magic, kind in _MAGIC.items():
-        if head.startswith(magic) or start.startswith(magic):
-            return f"is {kind}"
-    if head[128:132] == b"DICM":
-        return "is DICOM"
-    if all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head[:64]):
-        return "is text"
-    return f"starts with the unknown bytes {head[:4].hex(' ')}"
-
-
-_MAGIC = {
-    b"version https://git-lfs": "a git-lfs pointer (run: git lfs pull)",
-    b"<!doctype": "a web page",
-    b"<html": "a web page",
-    b"<vrtdataset": "a GDAL VRT, which refers to other files",
-    b"<": "XML",
-    b"\0\0\0\x0cjP  ": "a JPEG 2000",
-    b"\xff\x4f\xff\x51": "a JPEG 2000",
-    b"GIF8": "a GIF",
-    b"%PDF": "a PDF",
-    b"PK\x03\x04": "a zip archive",
-    b"\x1f\x8b": "gzip data",
-    b"\x89HDF": "HDF5",
-}
 
 
 def file_identity(path: Path) -> dict[str, Any]:

@@ -220,12 +220,9 @@ def load(
     device = resolve_device(device)
     if threads is not None and threads < 1:
         raise UsageError("E-OPTION", option="--threads", value=threads, allowed="1 or more")
-    try:
-        card = read_card(path)
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError("E-MODEL-FORMAT", path=path, reason=error.strerror) from None
+    card = read_card(path)
     network = build(card, path)
+    content = weights.read(network, path)
     values = weights.parse(content, path)
     weights.check(network, values, path)
     network.load_state_dict(values, assign=True)

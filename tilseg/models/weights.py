@@ -16,7 +16,28 @@ from tilseg.errors import ModelError, OutputError
 
 Storage = Literal["fp32", "fp16", "bf16"]
 
+# A network is made of any of these without saying so.
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# Header and padding beside the weights.
+_MAX_REST = 2**23
 _STORAGE = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def read(network: nn.Module, path: Path) -> bytes:
+    """The whole file, if it is no larger than weights of `network` can be.
+
+    Raises ModelError E-MODEL-WEIGHTS for a larger one, E-MODEL-FORMAT.
+    """
+    try:
+        size = path.stat().st_size
+        most = 8 * sum(value.numel() for value in network.state_dict().values()) + _MAX_REST
+        if size > most:
+            reason = f"the file has {size:,} bytes, its network needs at most {most:,}"
+            raise ModelError("E-MODEL-WEIGHTS", path=path, reason=reason)
+        return path.read_bytes()
+    except OSError as error:
+        reason = f"can't be read: {error.strerror}"
+        raise ModelError("E-MODEL-FORMAT", path=path, reason=reason) from None
 
 
 def parse(content: bytes, path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -51,7 +72,7 @@ def check(network: nn.Module, weights: dict[str, Tensor], path: str | os.PathLik
 
 
 def _describe(value: Tensor) -> str:
-    kind = "" if value.is_floating_point() else f"{value.dtype} ".removeprefix("torch.")
+    kind = "" if value.dtype in _FLOATS else f"{value.dtype} ".removeprefix("torch.")
     return kind + " x ".join(map(str, value.shape))
 
 
