@@ -4,6 +4,7 @@ A block of console, python, toml or json is run, written or parsed; what its pag
 is compared. A comment above a block changes that:
 
     <!-- not run: why -->      a block that needs what a test has not
+    <!-- run in: page.md -->   the same stands in that page, and is run there
     <!-- numbers vary -->      numbers are compared as such, not their values
     <!-- file: job.toml -->    the block is that file from here on
     <!-- output -->            what the python block before has printed
@@ -43,6 +44,7 @@ PAGES = sorted(
 )
 RUN = {"console", "python", "toml", "json"}
 SHOWN = {"text"}
+NOTES = {"not run", "run in", "numbers vary", "file", "output"}
 
 _BLOCK = re.compile(
     r"(?P<notes>(?:^<!--.*?-->\n)*)^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.M | re.S
@@ -85,7 +87,10 @@ def test_every_block_is_run_or_says_why_not(page):
         assert block.kind in RUN | SHOWN, f"what is ```{block.kind}?"
         assert block.note("not run") != "", "say why it is not run"
         for note in block.notes:
-            assert note.split(":")[0] in {"not run", "numbers vary", "file", "output"}, note
+            assert note.split(":")[0] in NOTES, note
+        if (other := block.note("run in")) is not None:
+            parts = [f"$ {command}\n{shown}" for command, shown in _commands(block.text)]
+            assert all(part in (ROOT / other).read_text() for part in parts or [block.text])
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=_name)
@@ -97,7 +102,7 @@ def test_examples_do_what_the_page_shows(page, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     session = Session()
     for block in blocks(page):
-        if block.note("not run") is None:
+        if block.note("not run") is None and block.note("run in") is None:
             session.follow(block)
 
 
