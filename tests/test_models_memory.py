@@ -19,7 +19,10 @@ from tilseg.models.memory import keep_freed_memory
 from tilseg.window import Size
 
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak():
+    # Not ru_maxrss, which a new process inherits from the one that began it.
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 def now(): return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 
 model = load_model(sys.argv[1], device="cpu", threads=1)

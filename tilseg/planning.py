@@ -133,7 +133,7 @@ def make_plan(
         probabilities=probabilities,
         regions=regions is not None,
     )
-    grid = _choose_grid(source, model, level, tile, budget, processes, needs)
+    grid = _choose_grid(source, model, level, tile, budget, needs)
     return Plan(
         grid=grid,
         source=source.uri,
@@ -208,7 +208,6 @@ def _choose_grid(
     level: int,
     tile: int | None,
     budget: int,
-    processes: int,
     needs: Callable[[TileGrid], int],
 ) -> TileGrid:
     shape, field = source.levels[level].size, model.field
@@ -220,7 +219,7 @@ def _choose_grid(
         steps = [Size(*(_best_step(field, side, cap) for side in shape)) for cap in caps]
     smallest: int | None = None
     for step in steps:
-        largest = min(_BLOCK, math.isqrt(shape.area // processes) // _BLOCKS_A_SIDE)
+        largest = min(_BLOCK, math.isqrt(shape.area) // _BLOCKS_A_SIDE)
         for target in (largest, largest // 2, 1):
             grid = TileGrid(shape, field, step, _tiles_per_block(shape, step, target))
             needed = needs(grid)
