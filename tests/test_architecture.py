@@ -32,6 +32,7 @@ FLOORS = {
     "regions": 3,
     "statistics": 3,
     "planning": 3,
+    "budget": 1,
     "exactness": 4,
     "stores": 4,
     "durable": 1,

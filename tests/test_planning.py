@@ -13,7 +13,7 @@ import tilseg
 from tilseg.card import Card, ClassInfo, Normalization
 from tilseg.errors import InputError, ResourceError, UsageError
 from tilseg.georef import Georef
-from tilseg.planning import available_memory, format_bytes, make_plan, needed_memory, parse_memory
+from tilseg.planning import format_bytes, make_plan, needed_memory, parse_memory
 from tilseg.receptive_field import ReceptiveField
 from tilseg.source import Level
 from tilseg.window import Size
@@ -28,6 +28,7 @@ class _Image:
     dtype = np.dtype(np.uint8)
     nodata = None
     georef = Georef()
+    segment_bytes = 0
 
     def __init__(self, shape, bands=3, levels=1):
         self.shape, self.bands = shape, bands
@@ -147,13 +148,25 @@ def test_bands_and_levels_are_checked():
     assert make_plan(_Image(Size(51, 50), levels=2), _Network(), level=1).grid.shape == (26, 25)
 
 
-def test_the_budget_is_below_what_the_machine_has():
-    assert 0 < available_memory() < 2**50
+def test_a_tile_of_more_than_a_quarter_of_the_memory_is_refused():
+    image = _Image(Size(5000, 3001))
+    image.segment_bytes = 2**30 + 4
+    with pytest.raises(
+        ResourceError, match=r"1\.1 GB, more than a quarter .*\(1\.1 GB\)"
+    ) as caught:
+        make_plan(image, _Network(), memory=2**32)
+    assert caught.value.id == "E-MEMORY-SEGMENT"
+    small = make_plan(_Image(Size(5000, 3001)), _Network(), memory=2**33, workers=2)
+    large = make_plan(image, _Network(), memory=2**33, workers=2)
+    assert large.grid == small.grid
+    spent = [needed_memory(small.grid, one, _Network(), 2) for one in (image, _Image(image.shape))]
+    assert spent[0] - spent[1] == 2 * image.segment_bytes
 
 
-def test_slurm_and_ram_bound_the_budget(monkeypatch):
-    monkeypatch.setenv("SLURM_MEM_PER_NODE", "100")
-    assert available_memory() == 100 * 2**20 * 8 // 10
+@pytest.mark.parametrize("size", ["9" * 400 + "GB", "0.1B", "0", "1e9", "-4GB", "4 Gigs", ""])
+def test_what_is_no_amount_of_memory(size):
+    with pytest.raises(UsageError, match="is not a size"):
+        parse_memory(size)
 
 
 def test_public_plan_is_this_plan():

@@ -167,7 +167,7 @@ def test_pictures_too_large_to_hold_are_refused(
 ) -> None:
     Image.fromarray(texture(700, 800, 3)).save(tmp_path / "a.png")
     assert open_source(tmp_path / "a.png").shape == (700, 800)
-    monkeypatch.setattr(picture, "_MAX_BYTES", 2**20)
+    monkeypatch.setattr(picture, "MAX_SEGMENT", 2**20)
     with pytest.raises(InputError, match="picture decodes to 2 MiB") as caught:
         open_source(tmp_path / "a.png")
     assert caught.value.id == "E-INPUT-SEGMENT"

@@ -558,3 +558,20 @@ def test_real_images_that_leave_a_choice_or_are_something_else(real_data: Path) 
     np.testing.assert_array_equal(pixels, np.moveaxis(oracle, 0, -1))
     with pytest.raises(InputError, match="is DICOM"):
         open_source(real_data / "wsi" / "small_dicom.dcm")
+
+
+def test_what_one_pixel_costs_is_one_tile_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    pixels = texture(997, 1009, 3)
+    geo: Any = [
+        (33550, 12, 3, (10.0, 10.0, 0.0), True),
+        (33922, 12, 6, (0, 0, 0, 5e5, 5e6, 0), True),
+    ]
+    for extratags in ([], geo):
+        for options, expected in (
+            ({"tile": (256, 512)}, 256 * 512 * 3),
+            ({"rowsperstrip": 10, "compression": "zlib"}, 10 * 1009 * 3),
+            ({"rowsperstrip": 997}, 0),
+        ):
+            tifffile.imwrite(path, pixels, photometric="rgb", extratags=extratags, **options)
+            assert open_source(path).segment_bytes == expected

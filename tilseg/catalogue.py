@@ -252,6 +252,11 @@ RESOURCES: Words = {
         "needs {needed} of memory, the budget is {budget}",
         "raise --memory or use a smaller --tile",
     ),
+    "E-MEMORY-SEGMENT": (
+        "{path}: one strip, tile or chunk of it decodes to {size}, more than a quarter of the "
+        "memory budget ({bound})",
+        "raise --memory, or write the image again with small tiles",
+    ),
     "E-WORKER-VERSION": (
         "a worker has {name} {worker}, the driver {driver}",
         "install the same on both",

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from tilseg.budget import available_memory
 from tilseg.errors import InputError, ModelError, ResourceError, UsageError
 from tilseg.model import Model, Precision
 from tilseg.plan import Plan, RegionOptions, TileGrid
@@ -41,27 +42,13 @@ _BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 def parse_memory(text: str) -> int:
     """Bytes of "4GB", "800MB", "2GiB" or a plain number; raises UsageError E-MEMORY-SIZE."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", text, re.IGNORECASE)
-    if not match or (match[3] and not match[2]) or float(match[1]) == 0:
+    if not match or (match[3] and not match[2]):
         raise UsageError("E-MEMORY-SIZE", memory=text)
     unit = match[2].upper()
-    return int(float(match[1]) * (_BINARY[unit] if match[3] else _UNITS[unit]))
-
-
-def available_memory() -> int:
-    """80 % of the smallest of RAM, the cgroup's limit and SLURM's allocation, in bytes."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            with open(path) as file:
-                text = file.read().strip()
-        except OSError:
-            continue
-        if text.isdigit():
-            limits.append(int(text))
-    slurm = os.environ.get("SLURM_MEM_PER_NODE", "")
-    if slurm.isdigit():
-        limits.append(int(slurm) * 2**20)
-    return min(limits) * 8 // 10
+    size = float(match[1]) * (_BINARY[unit] if match[3] else _UNITS[unit])
+    if not 1 <= size < 2**63:
+        raise UsageError("E-MEMORY-SIZE", memory=text)
+    return int(size)
 
 
 def format_bytes(count: float) -> str:
@@ -107,7 +94,8 @@ def make_plan(
         records by how much.
 
     Raises ModelError E-MODEL-INEXACT without that, UsageError for an illegal tile, level or band,
-    InputError E-INPUT-BANDS, and ResourceError E-MEMORY when nothing fits.
+    InputError E-INPUT-BANDS, and ResourceError: E-MEMORY when nothing fits, E-MEMORY-SEGMENT when
+    one strip, tile or chunk of the image takes more than a quarter of the memory.
     """
     if model.card.inexact and not allow_inexact:
         raise ModelError("E-MODEL-INEXACT", path=model.uri, reason=model.card.inexact)
@@ -125,6 +113,7 @@ def make_plan(
     indices = _checked_bands(source, model, bands)
     budget = parse_memory(memory) if isinstance(memory, str) else memory or available_memory()
     budget //= processes
+    _check_segment(source, budget)
     needs = functools.partial(
         needed_memory,
         source=source,
@@ -178,6 +167,17 @@ def _checked_bands(source: Source, model: Model, bands: Sequence[int] | None) ->
     return tuple(band - 1 for band in chosen)
 
 
+def _check_segment(source: Source, budget: int) -> None:
+    size, bound = source.segment_bytes, budget // 4
+    if size > bound:
+        raise ResourceError(
+            "E-MEMORY-SEGMENT",
+            path=source.uri,
+            size=format_bytes(size),
+            bound=format_bytes(bound),
+        )
+
+
 def needed_memory(
     grid: TileGrid,
     source: Source,
@@ -193,8 +193,9 @@ def needed_memory(
     read = (grid.block.rows + grid.input.rows - grid.tile.rows) * (
         grid.block.cols + grid.input.cols - grid.tile.cols
     )
-    # Raw pixels, and a copy of them where nodata is filled; labels, and their shard encoded.
-    block = 2 * read * pixel + 4 * grid.block.area
+    # Raw pixels, and a copy of them where nodata is filled; labels, and their shard encoded; a
+    # strip, tile or chunk of the image being decoded.
+    block = 2 * read * pixel + 4 * grid.block.area + source.segment_bytes
     if probabilities:
         # The block, its shard encoded, and both again in the order of the file.
         block += 4 * len(model.card.classes) * grid.block.area

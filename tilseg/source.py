@@ -49,6 +49,8 @@ class Source(Protocol):
     nodata: the value that marks missing pixels (may be NaN), or None.
     band_names: one a band, "" where the file names none.
     notes: what the user should know of how the file was read, one sentence each.
+    segment_bytes: memory that one pixel costs: the decoded bytes of the largest strip, tile or
+        chunk, which are decoded whole; 0 where rows are read as they lie.
     """
 
     @property
@@ -71,6 +73,8 @@ class Source(Protocol):
     def band_names(self) -> tuple[str, ...]: ...
     @property
     def notes(self) -> tuple[str, ...]: ...
+    @property
+    def segment_bytes(self) -> int: ...
 
     def read(
         self, window: Window, level: int = 0, bands: Sequence[int] | None = None

@@ -183,6 +183,11 @@ class SourceContract:
         with pytest.raises(IndexError):
             source.mask(window)
 
+    def test_one_pixel_costs_no_more_than_it_says(self, source: Source) -> None:
+        everything = sum(level.size.area for level in source.levels)
+        # Tiles at the edge are as large as all others; channels may lie apart.
+        assert 0 <= source.segment_bytes <= 2**22 + 4 * everything * source.bands * 8
+
     def test_bands_and_levels_it_has_not_are_refused(self, source: Source) -> None:
         window = Window(0, 0, 1, 1)
         with pytest.raises(InputError, match=f"bands 1 to {source.bands}"):

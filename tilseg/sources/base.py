@@ -70,6 +70,7 @@ class BaseSource(ABC):
         georef: Georef,
         nodata: float | None = None,
         notes: tuple[str, ...] = (),
+        segment_bytes: int = 0,
     ) -> None:
         self.uri = uri
         self.reader = reader
@@ -79,6 +80,7 @@ class BaseSource(ABC):
         self.georef = georef
         self.nodata = representable(nodata, dtype)
         self.notes = notes
+        self.segment_bytes = segment_bytes
 
     @property
     def shape(self) -> Size:

@@ -153,6 +153,7 @@ class GeoTiffSource(FileSource):
             georef=georef,
             nodata=nodata,
             notes=notes,
+            segment_bytes=directory.segment_bytes,
         )
 
     @property

@@ -24,13 +24,12 @@ from tilseg.errors import InputError, UsageError
 from tilseg.georef import Georef
 from tilseg.source import Choice, Source
 from tilseg.sources.base import FileSource, level_of
-from tilseg.sources.limits import too_large
+from tilseg.sources.limits import MAX_SEGMENT, too_large
 from tilseg.sources.turned import Turn
 from tilseg.window import Size, Window
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
-_MAX_BYTES = 2**28
 _GREY, _PALETTE = 0, 3
 _COLOURS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}
 _WITH_ALPHA = (4, 6)
@@ -51,6 +50,11 @@ class _Header:
     kind: int | None
     orientation: int
 
+    @property
+    def bytes(self) -> int:
+        """Of the decoded picture."""
+        return self.rows * self.cols * (self.bands + self.alpha) * max(self.depth, 8) // 8
+
 
 def open_path(path: Path, choice: Choice) -> Source:
     """The picture at `path`.
@@ -69,9 +73,8 @@ def open_path(path: Path, choice: Choice) -> Source:
         raise UsageError("E-CHOICE", path=path, option="palette", value="expand")
     if header.kind == _PALETTE and choice.palette is None:
         raise InputError("E-INPUT-PALETTE", path=path)
-    size = header.rows * header.cols * (header.bands + header.alpha) * max(header.depth, 8) // 8
-    if size > _MAX_BYTES:
-        raise too_large(path, "picture", size)
+    if header.bytes > MAX_SEGMENT:
+        raise too_large(path, "picture", header.bytes)
     return PictureSource(path, choice, header)
 
 
@@ -95,6 +98,7 @@ class PictureSource(FileSource):
             levels=(level_of(size, size),),
             georef=Georef(),
             notes=(turned,) if self._turn else (),
+            segment_bytes=header.bytes,
         )
 
     def _pixels(self) -> NDArray[Any]:

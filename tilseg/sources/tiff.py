@@ -117,6 +117,7 @@ class TiffSource(FileSource):
             georef=georef,
             nodata=nodata,
             notes=tuple(notes),
+            segment_bytes=max(page.segment_bytes for one in self._levels for page in one.pages),
         )
 
     def _read(self, window: Window, level: int, bands: tuple[int, ...]) -> NDArray[Any]:

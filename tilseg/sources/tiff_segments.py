@@ -60,6 +60,12 @@ class Page:
                 yield self.segment(plane, row, col)
 
     @property
+    def segment_bytes(self) -> int:
+        """Memory that decoding one segment takes; 0 for rows that are read directly."""
+        samples = 0 if self.decode is None else self.samples
+        return self.segments.rows * self.segments.cols * samples * self.dtype.itemsize
+
+    @property
     def is_sparse(self) -> bool:
         """Whether some segments are not stored."""
         return bool((self.counts == 0).any())

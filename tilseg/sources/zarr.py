@@ -151,6 +151,7 @@ class ZarrSource(FileSource):
             levels=tuple(level for _, level in levels),
             georef=image.georef,
             nodata=image.nodata,
+            segment_bytes=max(_chunk_bytes(array) for array in self._arrays),
         )
 
     def _read(self, window: Window, level: int, bands: tuple[int, ...]) -> NDArray[Any]:
@@ -204,7 +205,7 @@ def _levels(path: Path, image: _Image) -> Iterator[tuple[Any, Level]]:
     rows, cols = image.axes.index("y"), image.axes.index("x")
     full, last = image.arrays[0], None
     for array, scale in zip(image.arrays, image.scales, strict=True):
-        size = math.prod(array.chunks) * array.dtype.itemsize
+        size = _chunk_bytes(array)
         if size > MAX_SEGMENT:
             raise too_large(path, "chunk", size)
         _check_stored(path, array)
@@ -218,6 +219,10 @@ def _levels(path: Path, image: _Image) -> Iterator[tuple[Any, Level]]:
         if last is None or level.size.area < last:
             yield array, level
             last = level.size.area
+
+
+def _chunk_bytes(array: Any) -> int:
+    return int(math.prod(array.chunks) * array.dtype.itemsize)
 
 
 def _check_stored(path: Path, array: Any) -> None:
