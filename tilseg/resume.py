@@ -28,8 +28,9 @@ def recover(
     """Make the stores in `folder` ready for more blocks, and `journal` name only those that hold.
 
     result: folder of the result, emptied of all but the stores, if they are in it. classes: of
-    the model. keep_bad: whether blocks with tiles left out may stay. progress: called with (pixels read,
-    pixels to read); what it raises ends the recovery, which may begin again.
+    the model. keep_bad: whether blocks with tiles left out may stay. progress: called with
+    (pixels read, pixels to read); what it raises ends the recovery and leaves the journal as it
+    was.
 
     Raises OutputError E-OUTPUT-WRITE.
     """
@@ -45,14 +46,16 @@ def recover(
         for index, record in journal.records.items()
         if index < len(plan.grid) and (keep_bad or not record.bad)
     }
-    journal.records.clear()
+    # Until all are looked at the journal stands: the caller takes an empty one for no work done.
+    kept = {}
     areas = {index: plan.grid.block_at(index).write.size.area for index in wanted}
     done, total = 0, sum(areas.values())
     for index, record in wanted.items():
         if stores.holds(plan, record):
-            journal.records[index] = record
+            kept[index] = record
         done += areas[index]
         progress(done, total)
+    journal.records = kept
 
 
 def _strip(path: Path, plan: Plan) -> None:

@@ -140,6 +140,13 @@ class Workspace:
                 self.partial.rename(self._trash)
                 remove(self._trash)
 
+    def discard_same(self, fingerprint: dict[str, Any]) -> None:
+        """Remove an unfinished run of the result in place, which an `--overwrite` left."""
+        if self.partial.exists():
+            unfinished = self.unfinished()
+            if unfinished is None or unfinished["fingerprint"] == fingerprint:
+                self.discard()
+
     def publish(self) -> None:
         """Put the result in place of whatever has the final name, and remove the workspace.
 

@@ -19,7 +19,7 @@ from tilseg import infer
 from tilseg.errors import ResourceError
 from tilseg.infer import BlockFailure, Job, compute_block
 from tilseg.journal import BadTile, BlockRecord
-from tilseg.schedule.cluster import IN_PROCESS, SPAWN_SECONDS, Cluster, connect
+from tilseg.schedule.cluster import IN_PROCESS, SPAWN_SECONDS, Cluster, StopAsked, connect
 
 # Enough to keep every thread busy while the driver is away, few enough that little is lost.
 _IN_FLIGHT_PER_THREAD = 3
@@ -58,20 +58,23 @@ def run_blocks(
     such as a full disk, and ResourceError E-WORKERS-DIED when no worker process stays alive.
     """
     attempts = _Attempts(job, on_begin, on_record, stop, mask_bad)
+    failed: list[BlockFailure] = []
     try:
-        with connect(job, cluster) as (client, threads):
+        with connect(job, cluster, stop) as (client, threads):
             failed = attempts.in_company(client, pending, threads)
         suspects = sorted({*alone, *_killers(failed)})
         if suspects and not stop():
             failed = [failure for failure in failed if not _killed(failure)]
             own = cluster if cluster.kind == "external" else Cluster("processes", 1)
-            with connect(job, own) as (client, _):
+            with connect(job, own, stop) as (client, _):
                 failed += attempts.stream(client, suspects, 1, last=True)
         if not mask_bad or stop():
             return failed
         for index in _killers(failed):
             on_record(infer.leave_out(job, index, _DIED))
         return [failure for failure in failed if not _killed(failure)]
+    except StopAsked:
+        return failed
     finally:
         infer.release(job)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -24,6 +26,8 @@ from tilseg.infer import Job
 # In a worker process: one thread predicts, one reads ahead, one writes behind.
 _THREADS_PER_PROCESS = 3
 _CONNECT_SECONDS = 10
+_STOP_SECONDS = 0.2
+_GONE_SECONDS = 2.0
 # For a process to start and import what it needs, on a machine that is busy with other things.
 SPAWN_SECONDS = 120
 # Workers that may die one after another while the others are being made ready.
@@ -49,12 +53,19 @@ class Cluster:
 IN_PROCESS = Cluster()
 
 
+class StopAsked(Exception):
+    """The run was asked to stop before its workers were ready."""
+
+
 @contextmanager
-def connect(job: Job, cluster: Cluster) -> Iterator[tuple[Any, int]]:
+def connect(
+    job: Job, cluster: Cluster, stop: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[Any, int]]:
     """A client whose workers have all been checked against `job`, and their threads in all.
 
-    Raises ResourceError E-SCHEDULER when there is no scheduler, E-WORKER-VERSION when a worker
-    has other versions, ModelError E-MODEL-CHANGED when it sees another model.
+    Raises ResourceError E-SCHEDULER when there is no scheduler, E-WORKERS-DIED when none stays
+    alive, E-WORKER-VERSION when one has other versions, ModelError E-MODEL-CHANGED when it sees
+    another model, and StopAsked once `stop` is true while they are made ready.
     """
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(_SETTINGS))
@@ -62,10 +73,10 @@ def connect(job: Job, cluster: Cluster) -> Iterator[tuple[Any, int]]:
             client = stack.enter_context(_external(cluster.scheduler or ""))
         else:
             client = stack.enter_context(_local(cluster, job))
-        _wait_for_workers(client, cluster)
+        _wait_for_workers(client, cluster, stop)
         # An earlier driver that was killed may have left an image open there.
         client.run(infer.release, job, on_error="ignore")
-        _register(client, _Check(job, cluster.gpus))
+        _register(client, _Check(job, cluster.gpus), stop)
         try:
             yield client, _threads(client, cluster)
         finally:
@@ -97,13 +108,15 @@ class _Check(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
             raise
 
 
-def _register(client: Any, check: _Check) -> None:
+def _register(client: Any, check: _Check, stop: Callable[[], bool]) -> None:
     """Have every worker checked, those that are there and those that come.
 
     A worker that dies meanwhile, for whatever reason, breaks the call; the others may have
     been checked, which they do not mind to be again.
     """
     for _ in range(_DEATHS_AT_START):
+        if stop():
+            raise StopAsked
         try:
             client.register_plugin(check, name=_CHECK)
         except CommClosedError:
@@ -119,12 +132,30 @@ def _threads(client: Any, cluster: Cluster) -> int:
     return sum(client.nthreads().values())
 
 
-def _wait_for_workers(client: Any, cluster: Cluster) -> None:
-    seconds = _CONNECT_SECONDS if cluster.kind == "external" else SPAWN_SECONDS
-    try:
-        client.wait_for_workers(1, timeout=seconds)
-    except TimeoutError:
-        raise ResourceError("E-SCHEDULER", reason="the scheduler has no workers") from None
+def _wait_for_workers(client: Any, cluster: Cluster, stop: Callable[[], bool]) -> None:
+    external = cluster.kind == "external"
+    error = ResourceError("E-WORKERS-DIED")
+    if external:
+        error = ResourceError("E-SCHEDULER", reason="the scheduler has no workers")
+    seen = begun = time.monotonic()
+    while True:
+        try:
+            client.wait_for_workers(1, timeout=_STOP_SECONDS)
+        except TimeoutError:
+            if stop():
+                raise StopAsked from None
+            now = time.monotonic()
+            if any(map(_is_worker, multiprocessing.active_children())):
+                seen = now
+            # A process that dies before it is a worker is not made again.
+            if now - seen > _CONNECT_SECONDS or now - begun > SPAWN_SECONDS:
+                raise error from None
+        else:
+            return
+
+
+def _is_worker(process: Any) -> bool:
+    return bool(process.name.startswith("Dask Worker"))
 
 
 # Memory is bounded by the plan; Dask's own limits would pause a worker for ever. A prediction
@@ -167,8 +198,24 @@ def _local(cluster: Cluster, job: Job) -> Iterator[Any]:
         with _signals_held() if cluster.kind == "processes" else nullcontext():
             local = stack.enter_context(LocalCluster(**settings))
         if cluster.kind == "processes":
+            stack.callback(_kill_workers, local, set(multiprocessing.active_children()))
             local.scale(cluster.workers)
         yield stack.enter_context(Client(local))
+
+
+def _kill_workers(local: LocalCluster, others: set[Any]) -> None:
+    """End the processes of a cluster at once: what they did is on the disk, and asking them to
+    leave takes seconds, more where they are still starting."""
+    for nanny in local.workers.values():
+        # Otherwise it would make another.
+        nanny.close_gracefully(reason="tilseg-end")
+    for process in multiprocessing.active_children():
+        if process not in others and _is_worker(process):
+            process.kill()
+    # The scheduler has a word to log for each, which it says unheard until it is closed.
+    end = time.monotonic() + _GONE_SECONDS
+    while local.scheduler.workers and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 # What asks a run to stop. Terminals and SLURM send it to every process of the run.

@@ -219,6 +219,7 @@ class _Run:
             differ = "on-bad-tile (mask -> fail)"
         if differ:
             raise ExistsError("E-EXISTS", path=self.space.final, fields=differ)
+        self.space.discard_same(receipt["fingerprint"])
         summary = receipt["summary"]
         bad = bad_tiles(receipt)
         blocks = len(plan.grid)
