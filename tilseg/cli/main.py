@@ -66,6 +66,8 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Exits with the code of the error tree; see docs/reference."""
     words = sys.argv[1:] if arguments is None else arguments
+    # Before anything starts a thread.
+    keep_freed_memory()
     _steady_streams()
     try:
         # click returns the code that a command ended with by `Exit`, and None otherwise.

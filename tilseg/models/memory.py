@@ -22,8 +22,9 @@ def keep_freed_memory() -> bool:
     keeps the most it ever had at once, plus the gaps between blocks that are still in use (a
     half more, measured on U-Nets).
 
-    Threads that begin after the call share the one heap that is kept; older ones go on giving
-    back what they took from heaps of their own. So call it before starting workers.
+    So call it before anything starts a thread, as the command does: threads share the one heap
+    that is kept, but where another heap exists already, a new thread may be given that one, and
+    gives back what it took. Three workers then predicted at 2.2 Mpix/s instead of 3.0.
     """
     if sys.platform != "linux":
         return False
