@@ -43,6 +43,7 @@ FLOORS = {
     "schedule": 4,
     "fingerprint": 4,
     "workspace": 4,
+    "ownership": 4,
     "truth": 5,
     "metrics": 5,
     "resume": 5,

@@ -21,7 +21,7 @@ def _ready(space: Workspace, word: str) -> None:
         "plan": {},
         "bad_tiles": [],
         "blocks": [],
-        "files": {},
+        "files": {"mask.tif": ""},
     }
     (space.result / RECEIPT).write_text(seal(receipt))
 
@@ -124,6 +124,40 @@ def test_a_flipped_bit_of_a_receipt_is_seen_but_leaves_it_ours(space):
         with pytest.raises(ExistsError) as caught:
             space.receipt()
         assert caught.value.id == "E-EXISTS-DAMAGED"
+
+
+def test_a_file_put_into_a_result_is_not_removed_with_it(tmp_path):
+    space = Workspace(tmp_path / "slide.tilseg")
+    with space.lock.held():
+        _ready(space, "old")
+        space.publish()
+        _ready(space, "new")
+        notes = space.final / "notes.txt"
+        notes.write_text("weeks of work")
+        with pytest.raises(ExistsError, match=r"holds notes\.txt, which tilseg did not") as caught:
+            space.publish()
+        assert caught.value.id == "E-EXISTS-ADDED"
+        assert _word(space) == "old"
+        notes.rename(tmp_path / "notes.txt")
+        space.publish()
+        assert _word(space) == "new"
+        assert (tmp_path / "notes.txt").read_text() == "weeks of work"
+
+
+@pytest.mark.parametrize("suffix", ["partial", "old", "trash"])
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_hidden_places_that_somebody_else_uses_are_left_alone(tmp_path, suffix, kind):
+    space = Workspace(tmp_path / "slide.tilseg")
+    place = tmp_path / f".slide.tilseg.{suffix}"
+    mine = tmp_path / "mine" if kind == "link" else place
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    if kind == "link":
+        place.symlink_to(mine)
+    with space.lock.held(), pytest.raises(ExistsError) as caught:
+        space.repair()
+    assert caught.value.id == "E-EXISTS-FOREIGN"
+    assert (place / "thesis.txt").read_text() == "years of work"
 
 
 def test_a_damaged_plan_is_not_continued(space):

@@ -287,6 +287,10 @@ EXISTS: Words = {
         "{path}: exists and holds more than tables of regions that could be replaced",
         "choose another with -o",
     ),
+    "E-EXISTS-ADDED": (
+        "{path}: holds {name}, which tilseg did not put there and --overwrite would remove",
+        "move it elsewhere, or choose another output with -o",
+    ),
     "E-EXISTS-DAMAGED": (
         "{path}: exists, but its receipt is damaged",
         "make it anew with --overwrite, or choose another -o",

@@ -19,6 +19,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tilseg import ownership
 from tilseg.durable import (
     remove,
     seal,
@@ -56,6 +57,12 @@ class Workspace:
         self._trash = final.parent / f".{final.name}.trash"
         self.lock = Lock(final.parent / f".{final.name}.lock", final)
 
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """All that a run may write, replace or remove."""
+        hidden = (self.partial, self._old, self._trash, self.lock.path)
+        return (self.final, self._receipt, *hidden)
+
     def check_parent(self) -> None:
         """Raises OutputError E-OUTPUT-PARENT unless the output's folder can be written."""
         parent = self.final.parent
@@ -65,8 +72,11 @@ class Workspace:
     def repair(self) -> None:
         """Finish or undo a publication that was interrupted between its renames.
 
-        Raises OutputError E-OUTPUT-WRITE, as all methods that write do.
+        Raises OutputError E-OUTPUT-WRITE, as all methods that write do; ExistsError
+        E-EXISTS-FOREIGN where somebody else's files have the name of a place of ours.
         """
+        for path in (self.partial, self._old, self._trash):
+            ownership.check_ours(path)
         with writing(self.final):
             self._repair()
 
@@ -96,6 +106,18 @@ class Workspace:
             # Most names of a receipt's fields outlive the damage of a few bytes.
             if sum(name in written for name in _FIELDS) < 2:
                 raise ExistsError("E-EXISTS-FOREIGN", path=self.final)
+
+    def check_replaceable(self) -> None:
+        """Raises ExistsError unless what has the final name is a result and nothing else.
+
+        E-EXISTS-FOREIGN, or E-EXISTS-ADDED for a file that somebody put into the result.
+        """
+        self.check_ours()
+        try:
+            named = [*unseal(self._receipt.read_bytes())["files"], RECEIPT]
+        except (OSError, ValueError):
+            named = None
+        ownership.check_nothing_added(self.final, named, self.single or "")
 
     def receipt(self) -> dict[str, Any] | None:
         """The receipt of the result in place; None when there is no result.
@@ -150,13 +172,15 @@ class Workspace:
     def publish(self) -> None:
         """Put the result in place of whatever has the final name, and remove the workspace.
 
-        Raises OutputError E-OUTPUT-WRITE, LockedError E-LOCK-LOST; a second call after it, or
-        after a kill at any point and `repair`, ends in the same.
+        Raises OutputError E-OUTPUT-WRITE, LockedError E-LOCK-LOST, ExistsError as
+        `check_replaceable`; a second call after it, or after a kill at any point and `repair`,
+        ends in the same.
         """
         with writing(self.final):
             sync_tree(self.result)
-            # The last moment at which another owner can be let pass.
+            # The last moment at which another owner can be let pass, or somebody else's file.
             self.lock.check()
+            self.check_replaceable()
             if self.single:
                 write_durably(self._receipt, (self.result / RECEIPT).read_text())
             self._put_in_place()

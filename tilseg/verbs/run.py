@@ -16,7 +16,6 @@ from tilseg.errors import (
     BlocksFailed,
     ExistsError,
     InputError,
-    OutputError,
     Stopped,
     UsageError,
 )
@@ -25,6 +24,7 @@ from tilseg.fingerprint import adopt, differences, fingerprint, plan_from_json, 
 from tilseg.finish import Finisher, Phase
 from tilseg.infer import NODATA, BlockFailure, Job, versions
 from tilseg.journal import BadTile, BlockRecord, Journal
+from tilseg.ownership import check_apart
 from tilseg.plan import Plan, RegionOptions
 from tilseg.receipt import bad_tiles
 from tilseg.regions.measuring import Measuring
@@ -135,7 +135,7 @@ def run(
     try:
         # Refuses a least area in a unit that the mask does not have.
         Measuring.of_run(plan, source, read_card(plan.model), NODATA)
-        _check_apart(space.final, source.identity().get("path"))
+        check_apart(space.places, _inputs(plan, source))
         space.check_parent()
         with space.lock.held(take_over=break_lock):
             return _Run(space, plan, source, options, progress, stop).carry_out()
@@ -143,13 +143,10 @@ def run(
         source.close()
 
 
-def _check_apart(final: Path, image: str | None) -> None:
-    """The output must not be the input file, lie in it or hold it."""
-    if image is None:
-        return
-    real, target = Path(image).resolve(), final.resolve()
-    if real == target or real.is_relative_to(target) or target.is_relative_to(real):
-        raise OutputError("E-OUTPUT-INPUT", path=final, input=image)
+def _inputs(plan: Plan, source: Source) -> list[Path]:
+    """The files a run reads; an array of this process has none."""
+    image = source.identity().get("path")
+    return [Path(path) for path in (image, plan.model) if path]
 
 
 class _Run:
@@ -208,7 +205,7 @@ class _Run:
     def _finished(self) -> RunReport | None:
         """The report of a result that is there already and is this run's."""
         if self.options.overwrite:
-            self.space.check_ours()
+            self.space.check_replaceable()
             return None
         receipt = self.space.receipt()
         if receipt is None:
