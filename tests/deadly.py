@@ -1,8 +1,8 @@
-"""An image that kills the process which computes a part of it.
+"""An image that kills the process which computes a part of it, or never answers it.
 
 `x.deadly` is JSON: {"image": "x.tif", "window": [row, col, rows, cols], "deaths": 4}. Each of
 the first `deaths` reads of the window by a thread that computes ends its process, and leaves
-the process's number in `x.deaths`.
+the process's number in `x.deaths`. With "hang": true it waits for ever instead.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Deadly(FileSource):
         self._image = open_source(path.with_name(facts["image"]))
         self._window = Window(*facts["window"])
         self._deaths = facts["deaths"]
+        self._hangs = facts.get("hang", False)
         image = self._image
         super().__init__(
             path,
@@ -46,6 +47,8 @@ class Deadly(FileSource):
                 if len(file.readlines()) < self._deaths:
                     file.write(f"{os.getpid()}\n")
                     file.flush()
+                    if self._hangs:
+                        threading.Event().wait()
                     os._exit(9)
         return self._image.read(window, level, bands)
 

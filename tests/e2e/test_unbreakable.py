@@ -149,15 +149,36 @@ def test_worker_processes_mind_no_signal_and_die_with_their_driver(commands):
     assert _equals_whole(commands, name)
 
 
-def _deadly(commands: Commands, name: str, deaths: int) -> dict[str, int]:
+def _deadly(commands: Commands, name: str, deaths: int, hang: bool = False) -> dict[str, int]:
     window = {"row": 200, "col": 200, "rows": 10, "cols": 10}
     content = {"image": "slide.tif", "window": list(window.values()), "deaths": deaths}
+    content["hang"] = hang
     (commands.folder / f"{name}.deadly").write_text(json.dumps(content))
     return window
 
 
 def _deaths(commands: Commands, name: str) -> int:
     return len((commands.folder / f"{name}.deaths").read_text().split())
+
+
+def test_the_second_signal_is_immediate(commands):
+    _deadly(commands, "hung", deaths=1, hang=True)
+    order = ("run", "hung.deadly", *RUN, "-o", "hung.tilseg")
+    command = commands.start(*order)
+    while not (commands.folder / "hung.deaths").exists():
+        time.sleep(0.002)
+    _until(command, commands, "hung.tilseg", 3)
+    kept = _journal(commands, "hung.tilseg")
+    command.signal(signal.SIGTERM)
+    # The first waits for a block that never comes.
+    while command.poll() is None:
+        command.signal(signal.SIGINT)
+        time.sleep(0.002)
+    assert command.poll() == -signal.SIGINT
+    again = commands.run(*order)
+    assert again.poll() == 0
+    resumed = int(again.stderr.split("resuming: ")[1].split()[0])
+    assert resumed >= kept
 
 
 def test_blocks_under_way_at_two_deaths_are_tried_alone(commands):

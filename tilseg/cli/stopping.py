@@ -44,6 +44,9 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() returned
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            # The second came before the first was heard.
+            die_by(number)
         self.signal = number
         for each in self._before:
             signal.signal(each, signal.SIG_DFL)
