@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import tilseg
 from tilseg.card import Card, ClassInfo, Normalization
 from tilseg.errors import InputError, ResourceError, UsageError
+from tilseg.fingerprint import differences
 from tilseg.georef import Georef
 from tilseg.planning import format_bytes, make_plan, needed_memory, parse_memory
 from tilseg.receptive_field import ReceptiveField
@@ -171,3 +172,10 @@ def test_what_is_no_amount_of_memory(size):
 
 def test_public_plan_is_this_plan():
     assert tilseg.make_plan is make_plan
+
+
+def test_an_input_changed_in_place_is_told_by_what_changed():
+    old = {"input": {"path": "/a/slide.tif", "size": 100, "mtime_ns": 1}, "level": 0}
+    new = {"input": {"path": "/a/slide.tif", "size": 100, "mtime_ns": 2}, "level": 1}
+    assert differences(old, new) == "input (mtime_ns 1 -> 2), level (0 -> 1)"
+    assert differences(old, old) == ""

@@ -52,16 +52,28 @@ def fingerprint(plan: Plan, identity: dict[str, Any], outputs: tuple[str, ...]) 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
     """The fields in which two fingerprints differ, with both values; "" when there are none."""
-    fields = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return ", ".join(f"{name} ({_short(old, name)} -> {_short(new, name)})" for name in fields)
+    return ", ".join(f"{name} ({_change(old, new, name)})" for name in _differing(old, new))
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return [name for name in {**old, **new} if old.get(name) != new.get(name)]
+
+
+def _change(old: dict[str, Any], new: dict[str, Any], name: str) -> str:
+    if name == "input":
+        # Only what differs: the same file, changed in place, would look the same twice.
+        was, now = old.get(name, {}), new.get(name, {})
+        return ", ".join(
+            f"{each} {str(was.get(each))[-60:]} -> {str(now.get(each))[-60:]}"
+            for each in _differing(was, now)
+        )
+    return f"{_short(old, name)} -> {_short(new, name)}"
 
 
 def _short(prints: dict[str, Any], name: str) -> str:
     value = prints.get(name)
     if name == "model" and isinstance(value, str):
         return value[:12]
-    if name == "input" and isinstance(value, dict):
-        return f"{value.get('path')}, {value.get('size')} bytes"
     if name == "regions":
         return "none" if value is None else " ".join(f"{k}={v}" for k, v in value.items())
     if name in ("tile", "block") and isinstance(value, list):
