@@ -189,7 +189,7 @@ class Workspace:
     def _is_announced(self) -> bool:
         """Whether the receipt of the finished result is in place, but not yet the result."""
         try:
-            announced = self._receipt.read_text() == (self.result / RECEIPT).read_text()
+            announced = self._receipt.read_bytes() == (self.result / RECEIPT).read_bytes()
         except OSError:
             return False
         return announced and self._ready.exists()
