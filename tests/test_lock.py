@@ -51,6 +51,17 @@ def test_the_second_is_told_who(path):
     assert list(path.parent.iterdir()) == []
 
 
+def test_an_owner_that_is_writing_its_name_is_waited_for(path):
+    with _lock(path).held():
+        name = path.read_bytes()
+        path.write_bytes(b"")
+        late = threading.Timer(0.1, path.write_bytes, [name])
+        late.start()
+        with pytest.raises(LockedError, match=f"process {os.getpid()} on"), _lock(path).held():
+            raise AssertionError("two owners")
+        late.join()
+
+
 def test_racing_owners_never_meet(path):
     inside = most = 0
     guard = threading.Lock()

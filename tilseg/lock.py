@@ -138,12 +138,20 @@ class Lock:
                 if not free and take_over:
                     self.path.unlink(missing_ok=True)
                 elif not free:
-                    owner = _read(self.path) or "unknown"
-                    raise LockedError("E-LOCKED", path=self.output, owner=owner)
+                    raise LockedError("E-LOCKED", path=self.output, owner=self._owner())
             except BaseException:
                 file.close()
                 raise
             file.close()
+
+    def _owner(self) -> Owner | str:
+        """Who holds the lock; it may be about to write it down."""
+        for _ in range(20):
+            owner = _read(self.path)
+            if owner is not None:
+                return owner
+            time.sleep(0.05)
+        return "unknown"
 
     def _is_free(self, file: IO[bytes]) -> bool:
         reaches = True

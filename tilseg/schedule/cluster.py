@@ -7,10 +7,12 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Literal
@@ -70,13 +72,14 @@ def connect(
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(_SETTINGS))
         if cluster.kind == "external":
-            client = stack.enter_context(_external(cluster.scheduler or ""))
+            client, kill = stack.enter_context(_external(cluster.scheduler or "")), None
         else:
-            client = stack.enter_context(_local(cluster, job))
+            client, kill = stack.enter_context(_local(cluster, job))
         _wait_for_workers(client, cluster, stop)
         # An earlier driver that was killed may have left an image open there.
         client.run(infer.release, job, on_error="ignore")
-        _register(client, _Check(job, cluster.gpus), stop)
+        with _killed_by(stop, kill):
+            _register(client, _Check(job, cluster.gpus), stop)
         try:
             yield client, _threads(client, cluster)
         finally:
@@ -106,6 +109,29 @@ class _Check(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         except TilsegError:
             worker.loop.add_callback(worker.close, reason="tilseg-check")
             raise
+
+
+@contextmanager
+def _killed_by(stop: Callable[[], bool], kill: Callable[[], None] | None) -> Iterator[None]:
+    """Break off a wait for workers that import and load for seconds, by what ends them."""
+    if kill is None:
+        yield
+        return
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_STOP_SECONDS):
+            if stop():
+                kill()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
 
 
 def _register(client: Any, check: _Check, stop: Callable[[], bool]) -> None:
@@ -177,8 +203,8 @@ _SETTINGS = {
 
 
 @contextmanager
-def _local(cluster: Cluster, job: Job) -> Iterator[Any]:
-    """A cluster of this machine for one run, and a client of it."""
+def _local(cluster: Cluster, job: Job) -> Iterator[tuple[Any, Callable[[], None] | None]]:
+    """A client of a cluster of this machine for one run, and what ends its worker processes."""
     settings: dict[str, Any] = {
         # None would still open port 8787, on every interface.
         "dashboard_address": "127.0.0.1:0",
@@ -191,16 +217,18 @@ def _local(cluster: Cluster, job: Job) -> Iterator[Any]:
     if cluster.kind == "threads":
         settings |= {"processes": False, "protocol": "inproc://", "n_workers": 1}
         settings |= {"threads_per_worker": cluster.workers}
-    else:
-        settings |= {"processes": True, "host": "127.0.0.1", "memory_limit": 0}
-        settings |= {"threads_per_worker": _THREADS_PER_PROCESS}
+        with LocalCluster(**settings) as local, Client(local) as client:
+            yield client, None
+        return
+    settings |= {"processes": True, "host": "127.0.0.1", "memory_limit": 0}
+    settings |= {"threads_per_worker": _THREADS_PER_PROCESS}
     with ExitStack() as stack:
-        with _signals_held() if cluster.kind == "processes" else nullcontext():
+        with _signals_held():
             local = stack.enter_context(LocalCluster(**settings))
-        if cluster.kind == "processes":
-            stack.callback(_kill_workers, local, set(multiprocessing.active_children()))
-            local.scale(cluster.workers)
-        yield stack.enter_context(Client(local))
+        kill = partial(_kill_workers, local, set(multiprocessing.active_children()))
+        stack.callback(kill)
+        local.scale(cluster.workers)
+        yield stack.enter_context(Client(local)), kill
 
 
 def _kill_workers(local: LocalCluster, others: set[Any]) -> None:
