@@ -40,7 +40,7 @@ def main() -> None:
         rows = [
             _send(commands, rng, CASES[0], asked.signals, "small blocks", 1.0),
             _send(commands, rng, slow, asked.signals, "slow blocks", 8.0),
-            _send(commands, rng, slow, max(asked.signals // 10, 2), "slow, processes", 20.0),
+            _send(commands, rng, slow, max(asked.signals // 3, 2), "slow, processes", 20.0),
         ]
         heads = ("blocks", "signals", "died of it", "done before", "right end", "lost blocks")
         heads += ("identical", "block, s", "latency p50, s", "p95, s", "most, s")
@@ -52,18 +52,17 @@ def _slow_case(commands: Commands) -> Case:
     """Few large tiles of a wide network: half a second a block."""
     folder = commands.folder
     save_tiny_model(folder / "slow.safetensors", classes=3, width=32, depth=4)
-    case = Case("slow", "image.tif", ".tilseg", "slow.safetensors")
-    done = commands.run(*case.command("slow"))
-    assert done.poll() == 0, done.stderr
-    return case
+    return Case("slow", "image.tif", ".tilseg", "slow.safetensors")
 
 
 def _send(
     commands: Commands, rng: random.Random, case: Case, count: int, title: str, until: float
 ) -> tuple[object, ...]:
     folder = commands.folder
-    whole = content(folder / ("slow.tilseg" if case.name == "slow" else "whole0.tilseg"))
     processes = ("--processes", "--workers", "2") if "processes" in title else ()
+    undisturbed = commands.run(*case.command(f"undisturbed{len(title)}", *processes))
+    assert undisturbed.poll() == 0, undisturbed.stderr
+    whole = content(folder / f"undisturbed{len(title)}.tilseg")
     found: Counter[str] = Counter()
     latencies: list[float] = []
     for number in range(count):
@@ -83,14 +82,14 @@ def _send(
         if code not in (0, -chosen):
             print(f"{chosen!r} ended in {code}:\n{command.stderr}")
         before = _journalled(partial)
-        again = commands.run(*case.command(name))
+        again = commands.run(*case.command(name, *processes))
         kept = tilseg.verify(folder / f"{name}.tilseg") == [] and again.poll() == 0
         skipped = int(again.stderr.split("resuming: ")[1].split()[0]) if before else 0
         found["lost"] += max(before - skipped, 0)
         same = kept and content(folder / f"{name}.tilseg") == whole
         found["identical"] += same and not leftovers(folder, f"{name}.tilseg")
     p50, p95 = np.percentile(latencies, [50, 95])
-    block = _block_seconds(folder / ("slow.tilseg" if case.name == "slow" else "whole0.tilseg"))
+    block = _block_seconds(folder / f"undisturbed{len(title)}.tilseg")
     measured = (f"{block:.3f}", f"{p50:.2f}", f"{p95:.2f}", f"{max(latencies):.2f}")
     counted = [found[name] for name in ("died", "done", "right", "lost", "identical")]
     assert found["right"] == found["identical"] == count
