@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tilseg.errors import ModelError
 from tilseg.magic import foreign_model
@@ -27,10 +27,20 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _shown(name: str) -> str:
+    if not name.isprintable():
+        # Masks, tables and terminals take these names over; XML has no way to write some.
+        raise ValueError("holds characters that can't be shown")
+    return name
+
+
+Name = Annotated[str, Field(max_length=200), AfterValidator(_shown)]
+
+
 class ClassInfo(_Strict):
     """One class; its value in the mask is its position in the card's list."""
 
-    name: str
+    name: Name
     color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
@@ -53,19 +63,19 @@ class Card(_Strict):
     """Card of one model file; see docs/reference for the meaning of each field."""
 
     format: Literal[1] = 1
-    name: str
+    name: Name
     description: str = ""
     architecture: str
     parameters: dict[str, Any]
     bands: Annotated[int, Field(ge=1)]
-    band_names: tuple[str, ...] = ()
+    band_names: tuple[Name, ...] = ()
     normalization: Normalization
     head: Literal["softmax", "sigmoid"]
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     classes: Annotated[tuple[ClassInfo, ...], Field(min_length=2, max_length=255)]
     background: int | None = 0
     pixel_size: float | None = None
-    unit: str | None = None
+    unit: Name | None = None
     halo: Annotated[int, Field(ge=0)]
     stride: Annotated[int, Field(ge=1)]
     offset: Annotated[int, Field(ge=0)]

@@ -38,6 +38,10 @@ USAGE: Words = {
 
 INPUT: Words = {
     "E-INPUT-MISSING": ("{path}: no such file", "check the path"),
+    "E-INPUT-NAME": (
+        "{path}: its name is not UTF-8 text",
+        "rename it, or give a link of another name",
+    ),
     "E-INPUT-DIRECTORY": (
         "{path}: is a directory",
         "give an image file such as a TIFF, or an OME-Zarr folder",
@@ -215,6 +219,10 @@ OUTPUT: Words = {
     "E-OUTPUT-PARENT": (
         "{path}: its folder {parent} does not exist or can't be written",
         "make it first, or choose another place with -o",
+    ),
+    "E-OUTPUT-NAME": (
+        "{path}: {reason}",
+        "choose another with -o: a folder such as x.tilseg, or one file, x.tif or x.zarr",
     ),
     "E-OUTPUT-WRITE": (
         "{path}: could not be written ({reason}); finished blocks are kept",

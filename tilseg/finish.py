@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tilseg.card import Card
 from tilseg.durable import seal, write_durably
-from tilseg.errors import InputError, OutputError
+from tilseg.errors import InputError, OutputError, printable
 from tilseg.fingerprint import plan_to_json
 from tilseg.georef import Georef
 from tilseg.journal import BlockRecord
@@ -63,7 +63,7 @@ class Finisher:
         """
         stores = Stores.open(self.folder, self.plan)
         store = stores.mask
-        georef, name = self._georef, Path(self.plan.source).stem
+        georef, name = self._georef, printable(Path(self.plan.source).stem)
         store.finish(
             name=name,
             classes=self.card.classes,
@@ -112,7 +112,7 @@ class Finisher:
                 label_blocks(stores.mask.read, regions),
                 shape=self.plan.grid.shape,
                 block=self.plan.grid.block,
-                name=Path(self.plan.source).stem,
+                name=printable(Path(self.plan.source).stem),
                 georef=self._georef,
                 progress=lambda done, total: self.report("labels", done, total),
             )
@@ -178,7 +178,7 @@ class Finisher:
         try:
             exported = open_source(path, palette="index")
         except InputError as error:
-            raise OutputError("E-OUTPUT-READBACK", path=path, reason=error.message) from error
+            raise OutputError("E-OUTPUT-READBACK", path=path, reason=error.problem) from error
         try:
             done = 0
             for window in windows_of(store.shape, _READ_BACK):
@@ -189,6 +189,6 @@ class Finisher:
                 done += window.size.area
                 self.report("check", done, store.shape.area)
         except InputError as error:
-            raise OutputError("E-OUTPUT-READBACK", path=path, reason=error.message) from error
+            raise OutputError("E-OUTPUT-READBACK", path=path, reason=error.problem) from error
         finally:
             exported.close()

@@ -237,6 +237,8 @@ def open_source(
 
 
 def _first_bytes(path: Path, count: int = 512) -> bytes:
+    if not is_text(path):
+        raise InputError("E-INPUT-NAME", path=path)
     # stat before open: opening a FIFO would wait for ever.
     try:
         mode = path.stat().st_mode
@@ -254,6 +256,15 @@ def _first_bytes(path: Path, count: int = 512) -> bytes:
     if not head:
         raise InputError("E-INPUT-EMPTY", path=path)
     return head
+
+
+def is_text(path: Path) -> bool:
+    """Whether the bytes of a path are UTF-8, which the libraries that open it want."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def file_identity(path: Path) -> dict[str, Any]:

@@ -31,10 +31,17 @@ from tilseg.durable import (
 )
 from tilseg.errors import ExistsError, OutputError
 from tilseg.lock import Lock
+from tilseg.source import is_text
 
 RECEIPT = "run.json"
 # Suffix of an output that is one file -> the file of a result that it is.
 SINGLE = {".tif": "mask.tif", ".tiff": "mask.tif", ".zarr": "mask.zarr"}
+# Suffixes of files that somebody would not expect to become the name of a folder.
+_NOT_WRITTEN = {
+    ".bmp", ".csv", ".geojson", ".gif", ".gpkg", ".h5", ".hdf5", ".html", ".jp2", ".jpeg", ".jpg",
+    ".json", ".mrxs", ".ndpi", ".npy", ".npz", ".parquet", ".pdf", ".png", ".safetensors", ".scn",
+    ".shp", ".svs", ".txt", ".vrt", ".zip",
+}  # fmt: skip
 # By these a receipt is told from somebody else's file, even when it is damaged.
 _FIELDS = (b'"fingerprint"', b'"bad_tiles"', b'"files"', b'"blocks"')
 
@@ -64,7 +71,13 @@ class Workspace:
         return (self.final, self._receipt, *hidden)
 
     def check_parent(self) -> None:
-        """Raises OutputError E-OUTPUT-PARENT unless the output's folder can be written."""
+        """Raises OutputError E-OUTPUT-PARENT unless the output's folder can be written, and
+        E-OUTPUT-NAME for a name that can't be an output's."""
+        if not is_text(self.final):
+            raise OutputError("E-OUTPUT-NAME", path=self.final, reason="its name is not UTF-8 text")
+        if self.final.suffix.lower() in _NOT_WRITTEN:
+            reason = f"tilseg does not write {self.final.suffix} files"
+            raise OutputError("E-OUTPUT-NAME", path=self.final, reason=reason)
         parent = self.final.parent
         if not parent.is_dir() or not os.access(parent, os.W_OK):
             raise OutputError("E-OUTPUT-PARENT", path=self.final, parent=parent)

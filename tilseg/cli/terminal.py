@@ -18,6 +18,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
+from tilseg.errors import printable
+
 if TYPE_CHECKING:
     from tilseg.verbs.run import Progress as RunProgress
     from tilseg.verbs.run import RunReport
@@ -87,7 +89,7 @@ class ProgressDisplay(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """A line above the bar."""
-        self._console.print(Text(record.getMessage()), soft_wrap=True)
+        self._console.print(_text(record.getMessage()), soft_wrap=True)
 
     def update(self, progress: RunProgress) -> None:
         """Show one step of a run."""
@@ -137,7 +139,7 @@ def print_table(
     for number, head in enumerate(heads):
         table.add_column(head, justify="right" if number in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(_text, row))
     _stdout().print(table)
 
 
@@ -146,7 +148,7 @@ def print_facts(facts: Mapping[str, Any]) -> None:
     width = max(map(len, facts))
     console = _stdout()
     for name, value in facts.items():
-        console.print(Text(f"{name:{width}}  ", style="bold") + Text(str(value)), soft_wrap=True)
+        console.print(Text(f"{name:{width}}  ", style="bold") + _text(str(value)), soft_wrap=True)
 
 
 def print_summary(report: RunReport, output: Path) -> None:
@@ -184,9 +186,14 @@ def print_summary(report: RunReport, output: Path) -> None:
         )
     masks = [output / "mask.tif", output / "mask.zarr"]
     for mask in masks if any(mask.exists() for mask in masks) else [output]:
-        console.print(Text(f"mask  {mask}"), soft_wrap=True)
+        console.print(Text("mask  ") + _text(str(mask)), soft_wrap=True)
     if has_regions:
-        console.print(Text(f"table {output / 'regions.csv'}"), soft_wrap=True)
+        console.print(Text("table ") + _text(str(output / "regions.csv")), soft_wrap=True)
+
+
+def _text(content: str) -> Text:
+    """What a file may have named, as text and never as markup or a command to the terminal."""
+    return Text(printable(content))
 
 
 def _stdout() -> Console:

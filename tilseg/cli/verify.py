@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tilseg.errors import DamageError
+from tilseg.errors import DamageError, printable
 
 
 @click.command(name="verify")
@@ -26,7 +26,7 @@ def command(out: Path, as_json: bool) -> None:
         click.echo(json.dumps([asdict(each) for each in damage], indent=1))
     else:
         for each in damage:
-            click.echo(f"{each.path} {each.what}")
+            click.echo(printable(f"{each.path} {each.what}"))
     if damage:
         raise DamageError("E-VERIFY", path=out, count=len(damage), first=damage[0].path)
     if not as_json:
