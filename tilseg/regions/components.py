@@ -156,7 +156,7 @@ def _link(
 def union(a: NDArray[np.int64], b: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Groups of 0..count-1 that the pairs (a, b) join, numbered by their smallest members."""
     graph = sparse.coo_array((np.ones(len(a), dtype=np.int8), (a, b)), shape=(count, count))
-    _, group = csgraph.connected_components(graph, directed=False)
+    group: NDArray[np.int32] = csgraph.connected_components(graph, directed=False)[1]
     first = first_index(group)
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
