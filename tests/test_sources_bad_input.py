@@ -98,7 +98,7 @@ BAD: list[tuple[str, Callable[[Path], object], str, str]] = [
     ("text", _text, "E-INPUT-FORMAT", "is text"),
     ("web page", _page, "E-INPUT-FORMAT", "is a web page"),
     ("git-lfs pointer", _pointer, "E-INPUT-FORMAT", "git lfs pull"),
-    ("VRT", _vrt, "E-INPUT-FORMAT", "refers to other files"),
+    ("VRT", _vrt, "E-INPUT-VRT", "refers to other files"),
     ("WMS", _wms, "E-INPUT-FORMAT", "is XML"),
     ("PDF", lambda path: path.write_bytes(b"%PDF-1.7 ..."), "E-INPUT-FORMAT", "is a PDF"),
     ("noise", lambda path: path.write_bytes(bytes(range(200, 256))), "E-INPUT-FORMAT", "unknown"),

@@ -38,6 +38,10 @@ USAGE: Words = {
 
 INPUT: Words = {
     "E-INPUT-MISSING": ("{path}: no such file", "check the path"),
+    "E-INPUT-REMOTE": (
+        "{path}: is an address, and only files are read",
+        "download it first, or mount where it lies",
+    ),
     "E-INPUT-NAME": (
         "{path}: its name is not UTF-8 text",
         "rename it, or give a link of another name",
@@ -52,6 +56,10 @@ INPUT: Words = {
     "E-INPUT-REFERS": (
         "{path}: refers to {what}, which is not followed",
         "write it into one file of its own, for instance with gdal_translate",
+    ),
+    "E-INPUT-VRT": (
+        "{path}: is a GDAL VRT, which refers to other files",
+        "allow that with --allow-vrt, or write it into one file with gdal_translate",
     ),
     "E-INPUT-TRUNCATED": ("{path}: {reason}", "copy the file again"),
     "E-INPUT-READ": ("{path}: {reason}", "copy the file again, or save the image anew as a TIFF"),

@@ -16,6 +16,8 @@ SETTINGS = {
     "GTIFF_IGNORE_READ_ERRORS": "NO",
     # A file must not run Python.
     "GDAL_VRT_ENABLE_PYTHON": "NO",
+    # The files behind a VRT are opened anew for each of its handles, which go from thread to thread.
+    "VRT_SHARED_SOURCE": "0",
     # In megabytes. The default, 5 % of the machine's memory for every process, is seen by no
     # memory budget.
     "GDAL_CACHEMAX": "64",

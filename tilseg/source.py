@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -51,6 +51,7 @@ class Source(Protocol):
     notes: what the user should know of how the file was read, one sentence each.
     segment_bytes: memory that one pixel costs: the decoded bytes of the largest strip, tile or
         chunk, which are decoded whole; 0 where rows are read as they lie.
+    files: the files and folders it is read from, which no output may touch.
     """
 
     @property
@@ -75,6 +76,8 @@ class Source(Protocol):
     def notes(self) -> tuple[str, ...]: ...
     @property
     def segment_bytes(self) -> int: ...
+    @property
+    def files(self) -> tuple[Path, ...]: ...
 
     def read(
         self, window: Window, level: int = 0, bands: Sequence[int] | None = None
@@ -107,6 +110,7 @@ class Choice:
     series: which image. channel, z, t: which plane of a stack along that axis; all channels
         are bands unless one is chosen. z also counts the pages of a plain multi-page TIFF.
     palette: "index" reads the class numbers of a palette image, "expand" its colours.
+    vrt: "follow" reads the files that a GDAL VRT names; without it a VRT is refused.
     """
 
     series: int | None = None
@@ -114,6 +118,7 @@ class Choice:
     z: int | None = None
     t: int | None = None
     palette: Literal["index", "expand"] | None = None
+    vrt: Literal["follow"] | None = None
 
     def __str__(self) -> str:
         """What was chosen, as `make_uri` writes it: "series=1&z=4", or ""."""
@@ -147,12 +152,14 @@ def _split_uri(image: str) -> tuple[str, Choice]:
     if found is None or os.path.lexists(image):
         return image, Choice()
     named: dict[str, Any] = dict(pair.split("=") for pair in found["choice"].split("&"))
-    palette = named.pop("palette", None)
-    numbers = {name: int(value) for name, value in named.items() if value.isdecimal()}
+    palette, vrt = named.pop("palette", None), named.pop("vrt", None)
+    words = palette in (None, "index", "expand") and vrt in (None, "follow")
+    # No file has so many images that their number takes ten digits.
+    numbers = {n: int(v) for n, v in named.items() if v.isdecimal() and len(v) < 10}
     known = numbers.keys() <= {"series", "channel", "z", "t"}
-    if not known or len(numbers) != len(named) or palette not in (None, "index", "expand"):
+    if not words or not known or len(numbers) != len(named):
         return image, Choice()
-    return found["path"], Choice(**numbers, palette=palette)
+    return found["path"], Choice(**numbers, palette=palette, vrt=vrt)
 
 
 # name -> (module, function that says from path and first bytes whether to try it). The order
@@ -187,11 +194,18 @@ def _is_zarr(path: Path, _head: bytes) -> bool:
     return any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
 
 
+def _is_vrt(_path: Path, head: bytes) -> bool:
+    return head.lstrip().startswith(b"<") and b"<VRTDataset" in head
+
+
 register_source("geotiff", "tilseg.sources.geotiff", _is_tiff)
 register_source("tiff", "tilseg.sources.tiff", _is_tiff)
 register_source("picture", "tilseg.sources.picture", _is_picture)
 register_source("zarr", "tilseg.sources.zarr", _is_zarr)
+register_source("vrt", "tilseg.sources.vrt", _is_vrt)
 
+# http://host/x.tif, s3://bucket/x.tif, and GDAL's names of the same.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/vsi[a-z0-9_]+/")
 _EXPECTED = "a TIFF (GeoTIFF, BigTIFF, OME-TIFF, SVS), a PNG, a JPEG or OME-Zarr"
 
 
@@ -203,15 +217,18 @@ def open_source(
     z: int | None = None,
     t: int | None = None,
     palette: Literal["index", "expand"] | None = None,
+    allow_vrt: bool = False,
 ) -> Source:
     """Open an image by path or uri, or wrap an array of (rows, cols) or (rows, cols, bands).
 
     The options choose from files that hold several images: see `Choice`. Nothing is ever
     taken silently: a file that leaves a choice open is refused, with what there is to choose.
+    allow_vrt: read the files that a GDAL VRT names, if they are TIFFs on this machine. Nothing
+    is ever fetched from an address.
 
-    Raises InputError (exit 4): E-INPUT-MISSING, -DIRECTORY, -NOT-FILE, -EMPTY, -FORMAT,
-    -TRUNCATED, -READ, -DTYPE, -AMBIGUOUS, -PALETTE, -SEGMENT; UsageError E-CHOICE (exit 2)
-    for an option the image has no use for.
+    Raises InputError (exit 4): E-INPUT-MISSING, -REMOTE, -NAME, -DIRECTORY, -NOT-FILE, -EMPTY,
+    -FORMAT, -TRUNCATED, -READ, -DTYPE, -AMBIGUOUS, -PALETTE, -SEGMENT, -SPARSE, -REFERS, -VRT;
+    UsageError E-CHOICE (exit 2) for an option the image has no use for.
     """
     from tilseg.sources import array
 
@@ -223,12 +240,18 @@ def open_source(
         return array.reopen(image)
     name, choice = _split_uri(os.fspath(image))
     if str(options):
-        choice = options
+        choice = replace(options, vrt=choice.vrt)
+    if allow_vrt:
+        choice = replace(choice, vrt="follow")
+    if _ADDRESS.match(name) and not os.path.lexists(name):
+        raise InputError("E-INPUT-REMOTE", path=name)
     path = Path(name)
     head = _first_bytes(path)
-    for module, claims in _READERS.values():
+    for reader, (module, claims) in _READERS.items():
         if claims(path, head):
-            source: Source | None = importlib.import_module(module).open_path(path, choice)
+            # To allow what a file does not do is no choice of it.
+            asked = choice if reader == "vrt" else replace(choice, vrt=None)
+            source: Source | None = importlib.import_module(module).open_path(path, asked)
             if source is not None:
                 return source
     if path.is_dir():
@@ -267,16 +290,19 @@ def is_text(path: Path) -> bool:
     return True
 
 
-def file_identity(path: Path) -> dict[str, Any]:
-    """Identity of one file: resolved path, size, time of change and a hash of both its ends."""
+def file_identity(path: Path, ends: int = 2**20) -> dict[str, Any]:
+    """Identity of one file: resolved path, size, time of change and a hash of both its ends.
+
+    ends: bytes of each end that are hashed.
+    """
     import hashlib
 
     status = path.stat()
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        digest.update(file.read(2**20))
-        file.seek(max(0, status.st_size - 2**20))
-        digest.update(file.read(2**20))
+        digest.update(file.read(ends))
+        file.seek(max(0, status.st_size - ends))
+        digest.update(file.read(ends))
     return {
         "path": str(path.resolve()),
         "size": status.st_size,

@@ -124,6 +124,9 @@ def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["index", "expand"]),
             help="Numbers of a palette image, or its colours.",
         ),
+        click.option(
+            "--allow-vrt", is_flag=True, help="Read the TIFFs on this machine that a VRT names."
+        ),
     ]
     for option in reversed(options):
         command = option(command)

@@ -27,7 +27,8 @@ def planned(
     **choices: Any,
 ) -> Iterator[tuple[Source, Model, Plan]]:
     """The image, the model and the plan that the options ask for."""
-    chosen = {name: choices.pop(name) for name in ("series", "channel", "z", "t", "palette")}
+    of_image = ("series", "channel", "z", "t", "palette", "allow_vrt")
+    chosen = {name: choices.pop(name) for name in of_image}
     names = ("connectivity", "min_area", "shape", "labels")
     regions = chosen_regions(**{name: choices.pop(name) for name in names})
     if choices.pop("no_regions"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,10 @@ class ArraySource(BaseSource):
         rows, cols = window.slices
         # Fancy indexing copies: a caller may write into what it read.
         return self._pixels[rows, cols][..., list(bands)]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return ()
 
     def identity(self) -> dict[str, Any]:
         return {"array": _token(self._pixels)}

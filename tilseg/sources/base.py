@@ -112,6 +112,10 @@ class BaseSource(ABC):
     def _mask(self, window: Window, level: int) -> NDArray[np.bool_] | None:  # noqa: ARG002
         return None
 
+    @property
+    @abstractmethod
+    def files(self) -> tuple[Path, ...]: ...
+
     @abstractmethod
     def identity(self) -> dict[str, Any]: ...
 
@@ -140,6 +144,10 @@ class FileSource(BaseSource):
         super().__init__(uri=make_uri(path, choice), **facts)
         self.path = path
         self.choice = choice
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.path,)
 
     def identity(self) -> dict[str, Any]:
         return {**file_identity(self.path), "choice": str(self.choice)}

@@ -135,18 +135,12 @@ def run(
     try:
         # Refuses a least area in a unit that the mask does not have.
         Measuring.of_run(plan, source, read_card(plan.model), NODATA)
-        check_apart(space.places, _inputs(plan, source))
+        check_apart(space.places, [*source.files, Path(plan.model)])
         space.check_parent()
         with space.lock.held(take_over=break_lock):
             return _Run(space, plan, source, options, progress, stop).carry_out()
     finally:
         source.close()
-
-
-def _inputs(plan: Plan, source: Source) -> list[Path]:
-    """The files a run reads; an array of this process has none."""
-    image = source.identity().get("path")
-    return [Path(path) for path in (image, plan.model) if path]
 
 
 class _Run:
