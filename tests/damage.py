@@ -71,10 +71,7 @@ def _damage_journal(partial: Path, rng: random.Random) -> str:
 
 
 def _add_strays(partial: Path, rng: random.Random) -> str:
-    result = partial / "result"
-    if not result.is_dir():
-        return "nothing"
-    folders = [path for path in (partial, *result.rglob("*")) if path.is_dir()]
+    folders = [path for path in (partial, *partial.glob("result.*/**/*")) if path.is_dir()]
     for number, name in enumerate(("mask.tif", "notes.txt", f".{rng.random()}.partial", "c", "0")):
         path = rng.choice(folders) / name
         if not path.exists():

@@ -178,6 +178,59 @@ def test_publishing_needs_the_lock(space):
     assert not space.final.exists()
 
 
+@pytest.mark.parametrize("before", [None, "old"])
+def test_an_owner_that_slept_before_its_last_rename_publishes_nothing(space, monkeypatch, before):
+    if before is not None:
+        _ready(space, before)
+        space.publish()
+    _ready(space, "late")
+    other, check = Workspace(space.final), space.lock.check
+
+    def check_and_sleep():
+        check()
+        with other.lock.held(take_over=True):
+            other.repair()
+            # It makes everything anew and has come half the way.
+            (other.result / "mask.tif").write_text("half")
+
+    monkeypatch.setattr(space.lock, "check", check_and_sleep)
+    with pytest.raises((LockedError, OutputError)):
+        space.publish()
+    assert (other.result / "mask.tif").read_text() == "half"
+    if before is None:
+        assert not space.final.exists()
+    else:
+        assert _word(space) == before
+
+
+def test_of_two_starts_the_later_has_the_result(tmp_path):
+    space = Workspace(tmp_path / "slide.tilseg")
+    with space.lock.held():
+        _ready(space, "new")
+        late = space.partial / "result.1" / "mask.zarr"
+        late.mkdir(parents=True)
+        again = Workspace(space.final)
+        again.repair()
+        assert list(again.partial.glob("result.*")) == [again.result]
+        assert (again.result / "mask.tif").read_text() == "new"
+
+
+@pytest.mark.parametrize("name", [".x.tilseg.partial", ".x.old", ".x.tif.trash", ".x.lock"])
+def test_an_output_has_no_name_that_another_works_under(tmp_path, name):
+    with pytest.raises(OutputError) as caught:
+        Workspace(tmp_path / name).check_parent()
+    assert caught.value.id == "E-OUTPUT-NAME"
+
+
+def test_a_lock_that_is_a_link_is_not_written_through(tmp_path):
+    thesis = tmp_path / "thesis.txt"
+    thesis.write_text("years of work")
+    (tmp_path / ".slide.tilseg.lock").symlink_to(thesis)
+    with pytest.raises(ExistsError) as caught:
+        Workspace(tmp_path / "slide.tilseg").check_parent()
+    assert caught.value.id == "E-EXISTS-FOREIGN"
+
+
 def test_a_disk_that_refuses_is_an_error_of_the_output(space, monkeypatch):
     _ready(space, "new")
 

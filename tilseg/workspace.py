@@ -4,7 +4,7 @@ slide.tilseg/                    the result: complete and verified, or not there
 .slide.tilseg.partial/           while it runs
     plan.json                    fingerprint and frozen plan
     journal-0.jsonl              finished blocks
-    result/                      becomes slide.tilseg by one rename
+    result.<time>/               becomes slide.tilseg by one rename
 .slide.tilseg.old/               an overwritten result, between two renames
 .slide.tilseg.trash/             a workspace that is being removed
 .slide.tilseg.lock               the driver that owns all of the above
@@ -16,6 +16,7 @@ slide.tif.json, and is published first.
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from tilseg.lock import Lock
 from tilseg.source import is_text
 
 RECEIPT = "run.json"
+_RESULT = "result."
 # Suffix of an output that is one file -> the file of a result that it is.
 SINGLE = {".tif": "mask.tif", ".tiff": "mask.tif", ".zarr": "mask.zarr"}
 # Suffixes of files that somebody would not expect to become the name of a folder.
@@ -42,6 +44,8 @@ _NOT_WRITTEN = {
     ".json", ".mrxs", ".ndpi", ".npy", ".npz", ".parquet", ".pdf", ".png", ".safetensors", ".scn",
     ".shp", ".svs", ".txt", ".vrt", ".zip",
 }  # fmt: skip
+# Suffixes of the hidden places beside an output.
+_HIDDEN = (".partial", ".old", ".trash", ".lock")
 # By these a receipt is told from somebody else's file, even when it is damaged.
 _FIELDS = (b'"fingerprint"', b'"bad_tiles"', b'"files"', b'"blocks"')
 
@@ -52,7 +56,8 @@ class Workspace:
     def __init__(self, final: Path) -> None:
         self.final = final
         self.partial = final.parent / f".{final.name}.partial"
-        self.result = self.partial / "result"
+        # Named anew by each start: an owner that was taken for dead and wakes finds its own gone.
+        self.result = self.partial / f"{_RESULT}{time.time_ns()}"
         self.plan = self.partial / "plan.json"
         self.journal = self.partial / "journal-0.jsonl"
         # What is published under the final name, and the receipt as it is found afterwards.
@@ -71,16 +76,22 @@ class Workspace:
         return (self.final, self._receipt, *hidden)
 
     def check_parent(self) -> None:
-        """Raises OutputError E-OUTPUT-PARENT unless the output's folder can be written, and
-        E-OUTPUT-NAME for a name that can't be an output's."""
+        """Raises OutputError E-OUTPUT-PARENT unless the output's folder can be written,
+        E-OUTPUT-NAME for a name that can't be an output's, and ExistsError E-EXISTS-FOREIGN where
+        its lock is a link."""
         if not is_text(self.final):
             raise OutputError("E-OUTPUT-NAME", path=self.final, reason="its name is not UTF-8 text")
+        if self.final.name.startswith(".") and self.final.suffix in _HIDDEN:
+            reason = f"runs keep names in {self.final.suffix} for their work"
+            raise OutputError("E-OUTPUT-NAME", path=self.final, reason=reason)
         if self.final.suffix.lower() in _NOT_WRITTEN:
             reason = f"tilseg does not write {self.final.suffix} files"
             raise OutputError("E-OUTPUT-NAME", path=self.final, reason=reason)
         parent = self.final.parent
         if not parent.is_dir() or not os.access(parent, os.W_OK):
             raise OutputError("E-OUTPUT-PARENT", path=self.final, parent=parent)
+        # Opening it would follow a link, and writing would destroy what it leads to.
+        ownership.check_ours(self.lock.path)
 
     def repair(self) -> None:
         """Finish or undo a publication that was interrupted between its renames.
@@ -95,6 +106,7 @@ class Workspace:
 
     def _repair(self) -> None:
         remove(self._trash)
+        self._adopt()
         if self.single and self._is_announced():
             self._put_in_place()
         if self._old.exists():
@@ -106,6 +118,15 @@ class Workspace:
         if self.final.exists() and written and not self._ready.exists():
             # Published, but killed before the emptied workspace was removed.
             self.discard()
+
+    def _adopt(self) -> None:
+        """Take over what an earlier start has of the result."""
+        found = sorted(self.partial.glob(f"{_RESULT}[0-9]*"))
+        # A late write of a start before that one may have made its folder again.
+        for stray in found[:-1]:
+            remove(stray)
+        for last in found[-1:]:
+            last.rename(self.result)
 
     def check_ours(self) -> None:
         """Raises ExistsError E-EXISTS-FOREIGN where anything that tilseg did not make is in the
@@ -146,6 +167,14 @@ class Workspace:
         except (OSError, ValueError):
             raise ExistsError("E-EXISTS-DAMAGED", path=self.final) from None
 
+    def missing(self, receipt: dict[str, Any]) -> list[str]:
+        """Files that the receipt of the result in place names and that are not there."""
+        places = {
+            name: self.final / Path(name).relative_to(self.single or "")
+            for name in receipt["files"]
+        }
+        return sorted(name for name, path in places.items() if not path.is_file())
+
     def unfinished(self) -> dict[str, Any] | None:
         """The fingerprint and frozen plan of an unfinished run; None when there is none.
 
@@ -176,11 +205,17 @@ class Workspace:
                 remove(self._trash)
 
     def discard_same(self, fingerprint: dict[str, Any]) -> None:
-        """Remove an unfinished run of the result in place, which an `--overwrite` left."""
-        if self.partial.exists():
+        """Remove an unfinished run that the result in place makes needless.
+
+        That is one of the same fingerprint, which an `--overwrite` left, or one without a sound
+        plan, which nobody can continue. Another's stays, for its own command.
+        """
+        try:
             unfinished = self.unfinished()
-            if unfinished is None or unfinished["fingerprint"] == fingerprint:
-                self.discard()
+        except ExistsError:
+            unfinished = None
+        if unfinished is None or unfinished["fingerprint"] == fingerprint:
+            self.discard()
 
     def publish(self) -> None:
         """Put the result in place of whatever has the final name, and remove the workspace.
@@ -191,13 +226,14 @@ class Workspace:
         """
         with writing(self.final):
             sync_tree(self.result)
-            # The last moment at which another owner can be let pass, or somebody else's file.
-            self.lock.check()
+            # The last moment at which somebody else's file can be let be, or another owner.
             self.check_replaceable()
+            self.lock.check()
             if self.single:
                 write_durably(self._receipt, (self.result / RECEIPT).read_text())
             self._put_in_place()
-            self.discard()
+            if self.lock.is_mine():
+                self.discard()
 
     def _is_announced(self) -> bool:
         """Whether the receipt of the finished result is in place, but not yet the result."""
@@ -208,8 +244,15 @@ class Workspace:
         return announced and self._ready.exists()
 
     def _put_in_place(self) -> None:
-        if self.final.exists():
+        replaced = self.final.exists()
+        if replaced:
             self.final.rename(self._old)
-        self._ready.rename(self.final)
+        try:
+            self._ready.rename(self.final)
+        except OSError:
+            if replaced:
+                self._old.rename(self.final)
+            self.lock.check()
+            raise
         sync_directory(self.final.parent)
         remove(self._old)

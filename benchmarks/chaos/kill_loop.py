@@ -93,9 +93,9 @@ def _killed_somewhere(command: Command, folder: Path, name: str, rng: random.Ran
         time.sleep(rng.uniform(0, 1.2))
     else:
         # From here on it pyramids, exports, reads back, syncs and renames.
-        late = rng.choice(["result/mask.zarr/zarr.json", "result/summary.json", "result/run.json"])
+        late = rng.choice(["mask.zarr/zarr.json", "summary.json", "run.json"])
         partial = folder / f".{name}.partial"
-        while command.poll() is None and not (partial / late).exists():
+        while command.poll() is None and not list(partial.glob(f"result.*/{late}")):
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.15))
     command.kill()

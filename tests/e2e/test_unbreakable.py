@@ -82,8 +82,8 @@ def test_killed_and_damaged_it_ends_in_the_same_bytes(commands, image, seed):
         if rng.random() < 0.6:
             _until(command, commands, name, _journal(commands, name) + rng.randint(1, 6))
         else:
-            ready = commands.folder / f".{name}.partial" / "result" / "summary.json"
-            while command.poll() is None and not ready.exists():
+            partial = commands.folder / f".{name}.partial"
+            while command.poll() is None and not list(partial.glob("result.*/summary.json")):
                 time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.03))
         command.kill()
@@ -100,13 +100,10 @@ def test_killed_and_damaged_it_ends_in_the_same_bytes(commands, image, seed):
 
 def test_a_resumed_run_says_how_many_blocks_it_verified(commands):
     name = "resumed.tilseg"
-    command = commands.start("run", "slide.tif", *RUN, "-o", name)
-    _until(command, commands, name, 4)
-    command.kill()
-    command.wait()
+    _killed(commands, name, "run", "slide.tif", *RUN, "-o", name)
     kept = _journal(commands, name)
     blocks = json.loads((commands.folder / "whole-slide.tilseg/run.json").read_bytes())["blocks"]
-    shards = sorted((commands.folder / f".{name}.partial").glob("result/mask.zarr/0/c/*/*"))
+    shards = sorted((commands.folder / f".{name}.partial").glob("result.*/mask.zarr/0/c/*/*"))
     shards[0].write_bytes(b"")
     again = commands.run("run", "slide.tif", *RUN, "-o", name)
     assert f"resuming: {kept - 1} of {len(blocks)} blocks verified; 1 are" in again.stderr
@@ -125,6 +122,28 @@ def test_a_signal_ends_it_as_that_signal_and_nothing_is_lost(commands, number):
     again = commands.run("run", "slide.tif", *RUN, "-o", name)
     assert f"resuming: {kept} of " in again.stderr
     assert _equals_whole(commands, name)
+
+
+def test_a_spent_budget_ends_it_with_75_and_nothing_is_lost(commands):
+    name = "spent.tilseg"
+    order = ("run", "slide.tif", *RUN, "-o", name)
+    _killed(commands, name, *order)
+    kept = _journal(commands, name)
+    spent = commands.run(*order, "--stop-after", "0s")
+    assert spent.poll() == 75, spent.stderr
+    assert "run the same command again to continue" in spent.stderr
+    assert _journal(commands, name) == kept
+    again = commands.run(*order)
+    assert f"resuming: {kept} of " in again.stderr
+    assert _equals_whole(commands, name)
+
+
+def _killed(commands: Commands, name: str, *order: object) -> None:
+    """Start a command and kill it after a few blocks."""
+    command = commands.start(*order)
+    _until(command, commands, name, 3)
+    command.kill()
+    assert command.wait() == -signal.SIGKILL
 
 
 def test_worker_processes_mind_no_signal_and_die_with_their_driver(commands):
@@ -365,3 +384,41 @@ def test_a_damaged_result_is_made_anew_by_overwriting(commands):
     assert "E-EXISTS-DAMAGED" in refused.stderr
     assert commands.run(*order, "--overwrite").poll() == 0
     assert _equals_whole(commands, name)
+
+
+def test_a_result_that_lacks_a_file_is_not_called_complete(commands):
+    name = "lacking.tilseg"
+    order = ("run", "slide.tif", *RUN, "-o", name)
+    assert commands.run(*order).poll() == 0
+    (commands.folder / name / "mask.tif").unlink()
+    refused = commands.run(*order)
+    assert refused.poll() == 10
+    assert "mask.tif (missing)" in refused.stderr
+    assert commands.run(*order, "--overwrite").poll() == 0
+    assert _equals_whole(commands, name)
+
+
+@pytest.mark.parametrize("suffix", [".tilseg", ".tif"])
+@pytest.mark.parametrize("kind", ["same", "other", "without a plan"])
+def test_an_unfinished_run_beside_a_finished_one(commands, kind, suffix):
+    """What a killed `--overwrite` left is removed when nobody needs it, and else waits."""
+    name = f"{kind}{suffix}"
+    final, partial = commands.folder / name, commands.folder / f".{name}.partial"
+    order = ("run", "slide.tif", *RUN, "-o", name)
+    renew = ("run", "slide.tif", *RUN, "-o", name, "--overwrite")
+    if kind != "same":
+        renew += ("--model", "other.safetensors")
+    assert commands.run(*order).poll() == 0
+    found = tree(final, without=()) if final.is_dir() else final.read_bytes()
+    _killed(commands, name, *renew)
+    if kind == "without a plan":
+        (partial / "plan.json").write_text("{")
+    again = commands.run(*order)
+    assert again.poll() == 0, again.stderr
+    assert (tree(final, without=()) if final.is_dir() else final.read_bytes()) == found
+    assert partial.exists() == (kind == "other")
+    last = commands.run(*renew)
+    assert last.poll() == 0, last.stderr
+    assert ("resuming: " in last.stderr) == (kind == "other")
+    assert tilseg.verify(final) == []
+    assert not list(commands.folder.glob(f".{name}*"))

@@ -208,6 +208,9 @@ class _Run:
         differ = differences(receipt["fingerprint"], self._prints(plan))
         if not differ and receipt["status"] == "degraded" and self.options.on_bad_tile == "fail":
             differ = "on-bad-tile (mask -> fail)"
+        missing = self.space.missing(receipt)
+        if missing:
+            differ = differ or f"{missing[0]} (missing)"
         if differ:
             raise ExistsError("E-EXISTS", path=self.space.final, fields=differ)
         self.space.discard_same(receipt["fingerprint"])
