@@ -51,6 +51,11 @@ class Command:
         self.signal(signal.SIGKILL)
 
     @property
+    def usage(self) -> tuple[float, float]:
+        """Seconds of CPU time and megabytes at most, of an ended command."""
+        return self._server.usages[self.pid]
+
+    @property
     def stdout(self) -> str:
         return (self._folder / f"{self.pid}.out").read_text()
 
@@ -70,6 +75,7 @@ class Commands:
         self._logs = folder / "logs"
         self._logs.mkdir(exist_ok=True)
         self._statuses: dict[int, int] = {}
+        self.usages: dict[int, tuple[float, float]] = {}
         self._socket, theirs = socket.socketpair()
         environment = {**os.environ, "COLUMNS": "100", "OMP_NUM_THREADS": "1"}
         if preload:
@@ -130,6 +136,7 @@ class Commands:
         message: dict[str, Any] = json.loads(line)
         if "ended" in message:
             self._statuses[message["ended"]] = message["code"]
+            self.usages[message["ended"]] = (message["seconds"], message["megabytes"])
         return message
 
 
@@ -147,10 +154,12 @@ def _serve(connection: socket.socket, logs: Path) -> None:
         if woken in ready:
             os.read(woken, 512)
         for pid in list(children):
-            done, status = os.waitpid(pid, os.WNOHANG)
+            done, status, used = os.wait4(pid, os.WNOHANG)
             if done:
                 children.discard(pid)
-                _tell(connection, ended=pid, code=os.waitstatus_to_exitcode(status))
+                seconds, megabytes = used.ru_utime + used.ru_stime, used.ru_maxrss / 1000
+                code = os.waitstatus_to_exitcode(status)
+                _tell(connection, ended=pid, code=code, seconds=seconds, megabytes=megabytes)
         if connection in ready:
             line = orders.readline()
             if not line:
@@ -167,7 +176,7 @@ def _serve(connection: socket.socket, logs: Path) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _tell(connection: socket.socket, **message: int) -> None:
+def _tell(connection: socket.socket, **message: float) -> None:
     connection.sendall(json.dumps(message).encode() + b"\n")
 
 

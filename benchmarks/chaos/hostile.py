@@ -6,7 +6,8 @@ Each file is given to `tilseg run` in a process of its own, forked from one that
 everything. Counted are endings that must not be: a traceback, exit code 1, an error without its
 line, a hang, a crash, a result where there should be none, and anything else left behind but the
 workspace of a run that can be continued (exit code 5). A hang is ten seconds of CPU time and one
-more for each 100,000 pixels, or a minute of waiting.
+more for each 100,000 pixels, or a minute of waiting. Small files that ask for gigabytes must be
+answered in two seconds and 500 MB.
 
 --mutations: of each of five small valid files, seeded. --data: a folder with broken_tiff,
 weird_tiff and tiff_probe.csv, which says what two libraries make of each; where both read a file,
@@ -39,9 +40,10 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path += [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
+import bombs  # noqa: E402
 import numpy as np  # noqa: E402
 from common import show  # noqa: E402
-from mutants import KINDS, mutate  # noqa: E402
+from mutants import KINDS, mutate, tiff  # noqa: E402
 from tiny import save_tiny_model  # noqa: E402
 
 _PRELOAD = (
@@ -67,6 +69,8 @@ _HANG = 10
 _WAITING = 60
 _OUT = "out.tilseg"
 _FAILED = 5
+_BOMB_SECONDS = 2
+_BOMB_MEGABYTES = 500
 # By exit code, what may be new in the folder of a run.
 _MAY_LEAVE = {0: {_OUT}, 3: {_OUT}, _FAILED: {f".{_OUT}.partial"}}
 # What a file asks for that leaves a choice open, in the order tried.
@@ -240,7 +244,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         given = _given(forks, Path(place), asked.data) if asked.data.is_dir() else ()
         mutants = _mutants(forks, Path(place), asked.mutations, asked.seed)
-        for kind, name, ending, bad in itertools.chain(given, mutants):
+        asking = _bombs(forks, Path(place))
+        for kind, name, ending, bad in itertools.chain(given, asking, mutants):
             wrong = tallies.setdefault(kind, Tally()).add(name, ending)
             if wrong and asked.keep:
                 _keep(bad, asked.keep / f"{name.replace('/', '-')}-{bad.name}")
@@ -279,6 +284,27 @@ def _run(
     limit = _HANG + pixels // 100_000
     command = ("run", image, *choice, "--model", model, *options)
     return forks.run(*command, folder=folder, limit=limit)
+
+
+def _bombs(forks: Forks, place: Path) -> Iterator[Case]:
+    folder = place / "bombs"
+    for kind, makers in (("image", bombs.IMAGES), ("model", bombs.MODELS)):
+        for name, make in makers.items():
+            folder.mkdir()
+            image, model = folder / "image.tif", folder / "tiny.safetensors"
+            tiff(image)
+            save_tiny_model(model)
+            bad = image if kind == "image" else model
+            bad.unlink()
+            make(bad)
+            if kind == "image":
+                ending = _given_one(forks, bad, folder, folder, good=False)
+            else:
+                ending = _run(forks, image, model, folder)
+            if ending.seconds > _BOMB_SECONDS or ending.peak > _BOMB_MEGABYTES:
+                ending = replace(ending, differs=f"{ending.seconds:.1f} s, {ending.peak:.0f} MB")
+            yield "bombs", name, ending, bad
+            shutil.rmtree(folder)
 
 
 def _mutants(forks: Forks, place: Path, count: int, seed: int) -> Iterator[Case]:

@@ -28,7 +28,7 @@ from tilseg.sources.palette import palette_of
 from tilseg.sources.tiff_checks import check_directory
 from tilseg.sources.tiff_facts import band_names, pixel_size
 from tilseg.sources.tiff_header import Directory, read_directories
-from tilseg.sources.tiff_layout import choose_series, layouts
+from tilseg.sources.tiff_layout import check_alone, choose_series, layouts
 from tilseg.sources.tiff_segments import SegmentReader
 from tilseg.sources.turned import Turn
 from tilseg.window import Size, Window
@@ -82,6 +82,7 @@ class TiffSource(FileSource):
         with _in_words(path), tifffile.TiffFile(path, _multifile=False) as tif:
             # Counting the pages first is what ends on directories that point in a circle.
             len(tif.pages)
+            check_alone(path, tif)
             series = choose_series(path, tif.series, choice)
             self._levels = layouts(path, series, choice)
             size = pixel_size(tif, series)

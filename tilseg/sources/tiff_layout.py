@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,18 @@ class Layout:
     @property
     def cols(self) -> int:
         return self.pages[0].cols
+
+
+def check_alone(path: Path, tif: Any) -> None:
+    """Raise InputError E-INPUT-READ for one file of a multi-file OME-TIFF.
+
+    tifffile, which is told not to open the others, would take what is here for all there is.
+    """
+    if tif.is_ome and all(one.kind != "ome" for one in tif.series):
+        root = ElementTree.fromstring(tif.ome_metadata)
+        if any(one.text != root.get("UUID") for one in root.findall(".//{*}TiffData/{*}UUID")):
+            reason = "is one file of a multi-file OME-TIFF, and the others are not followed"
+            raise InputError("E-INPUT-READ", path=path, reason=reason)
 
 
 def choose_series(path: Path, series: Any, choice: Choice) -> Any:
