@@ -16,6 +16,7 @@ FLOORS = {
     "catalogue": 0,
     "errors": 0,
     "gdal_env": 1,
+    "heap": 0,
     "magic": 0,
     "window": 1,
     "receptive_field": 1,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import platform
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from tilseg.card import read_card
 from tilseg.errors import InputError, ModelError, ResourceError
+from tilseg.heap import thread_of_kept_heap
 from tilseg.journal import BadTile, BlockRecord
 from tilseg.model import Model, Prediction, load_model
 from tilseg.nodata import fill_invalid, valid_pixels
@@ -89,7 +89,7 @@ class BlockWorker:
         # One thread for the network, not a lock around it: every thread that calls OpenMP gets a
         # team of its own, whose idle members spin. Three threads in turn gave 1.9 Mpix/s where
         # one gives 3.1.
-        self._network = ThreadPoolExecutor(1, thread_name_prefix="network")
+        self._network = thread_of_kept_heap("network")
         self._measuring = Measuring.of_run(plan, self.source, self.model.card, NODATA)
         self._one_measures = threading.Lock()
 

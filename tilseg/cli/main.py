@@ -12,7 +12,7 @@ import click
 
 from tilseg.cli import failing
 from tilseg.cli.stopping import die_by
-from tilseg.models.memory import keep_freed_memory
+from tilseg.heap import keep_freed_memory
 
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports it
 _DEBUG = click.Option(

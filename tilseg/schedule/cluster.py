@@ -21,7 +21,7 @@ import dask
 from distributed import Client, LocalCluster, WorkerPlugin
 from distributed.comm import CommClosedError
 
-from tilseg import infer
+from tilseg import heap, infer
 from tilseg.errors import ResourceError, TilsegError
 from tilseg.infer import Job
 
@@ -192,6 +192,8 @@ _SETTINGS = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
     "distributed.admin.tick.limit": "1h",
+    # Every wake takes a core from the network, whose other threads then wait too.
+    "distributed.admin.tick.interval": "1s",
     # Locks would guard scratch that nothing is ever written to.
     "distributed.worker.use-file-locking": False,
     # Two deaths, and a block is tried alone. An external scheduler has its own number.
@@ -199,6 +201,13 @@ _SETTINGS = {
     # A process that died comes back, however long that takes on a busy machine.
     "distributed.deploy.lost-worker-timeout": "1 day",
     "distributed.comm.timeouts.connect": f"{_CONNECT_SECONDS}s",
+    # This one wakes a hundred times a second, for a page that nobody opens.
+    "distributed.worker.profile.enabled": False,
+    # Said before a worker process begins: once it can be asked, it has threads.
+    **{
+        f"distributed.nanny.pre-spawn-environ.{name}": value
+        for name, value in heap.ENVIRONMENT.items()
+    },
 }
 
 

@@ -13,9 +13,16 @@ from tiny import save_tiny_model
 PROGRAM = """
 import json, resource, sys, threading
 import numpy as np
+from concurrent.futures import ThreadPoolExecutor
+# Threads with heaps of their own, as a program that uses numpy has them.
+begun = threading.Barrier(9)
+with ThreadPoolExecutor(8) as before:
+    for _ in range(8):
+        before.submit(lambda: (bytearray(2**20), begun.wait()))
+    begun.wait()
 from tilseg import load_model
 from tilseg.model import BandStatistics
-from tilseg.models.memory import keep_freed_memory
+from tilseg.heap import keep_freed_memory, thread_of_kept_heap
 from tilseg.window import Size
 
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -39,9 +46,8 @@ def work():
     for _ in range(5):
         predict(512)
     faulted = (faults() - faulted) / 5
-worker = threading.Thread(target=work)
-worker.start()
-worker.join()
+with thread_of_kept_heap("test") as worker:
+    worker.submit(work).result()
 size = Size(*[model.field.input_for(512)] * 2)
 print(json.dumps({
     "kept": keep_freed_memory(),
