@@ -443,6 +443,27 @@ def test_ycbcr_that_is_not_jpeg_goes_to_rasterio(tmp_path: Path) -> None:
     assert np.abs(source.read(Window(0, 0, 61, 83)) - theirs).max() <= 2
 
 
+def test_what_tifffile_only_warns_of_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    pixels = texture(61, 83, 1)[..., 0]
+    words = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels '
+        'DimensionOrder="XYCZT" Type="uint8" SizeX="83" SizeY="61" SizeC="1" SizeZ="1" SizeT="1">'
+        '<TiffData FirstZ="{z}" PlaneCount="1"/></Pixels></Image></OME>'
+    )
+    # That text is in an encoding of its own is no damage.
+    software = (305, 2, 10, b"f\xfcr \xb5m  \0\0", True)
+    for z in (0, 7):
+        tifffile.imwrite(
+            path, pixels, description=words.format(z=z), metadata=None, software=False,
+            extratags=[software],
+        )  # fmt: skip
+        if not z:
+            assert open_source(path).shape == pixels.shape
+    with pytest.raises(InputError, match=r"damaged TIFF: .* invalid TiffData index"):
+        open_source(path)
+
+
 def test_windows_read_only_the_rows_they_need(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,6 +158,7 @@ class Finisher:
             summary,
             plan_to_json(self.plan),
             reader=self.source.reader,
+            notes=self.source.notes,
             card=self.card,
             inexact=inexact,
             records=ordered,

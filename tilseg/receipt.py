@@ -105,6 +105,7 @@ def receipt(
     plan: dict[str, Any],
     *,
     reader: str,
+    notes: Sequence[str],
     card: Card,
     inexact: dict[str, Any] | None,
     records: Sequence[BlockRecord],
@@ -112,9 +113,10 @@ def receipt(
 ) -> dict[str, Any]:
     """The content of run.json for the files now in `result`.
 
-    inexact: what tiling cost a model that is not exact, as measured. records: of every block, in
-    order of their index; "blocks" holds the CRC-32 of what each
-    block stored. "files" holds the sha256 of every file; `tilseg.durable.seal` adds that of the receipt.
+    reader, notes: how the image was read. inexact: what tiling cost a model that is not exact, as
+    measured. records: of every block, in order of their index; "blocks" holds the CRC-32 of what
+    each block stored. "files" holds the sha256 of every file; `tilseg.durable.seal` adds that of
+    the receipt.
     """
     bad = [tile for record in records for tile in record.bad]
     return {
@@ -126,6 +128,7 @@ def receipt(
         "python": platform.python_version(),
         "machine": platform.machine(),
         "reader": reader,
+        "notes": list(notes),
         "model": card.model_dump(mode="json"),
         "inexact": inexact,
         "summary": summary,

@@ -44,6 +44,8 @@ def command(image: str, as_json: bool, **chosen: Any) -> None:
         shown["pixel size"] = f"{cols:.6g} x {rows:.6g} {facts['unit']}"
     if facts["crs"]:
         shown["crs"] = _crs_name(facts["crs"])
+    if facts["notes"]:
+        shown["notes"] = "; ".join(facts["notes"])
     print_facts(shown)
 
 
@@ -65,6 +67,7 @@ def _facts(source: Any) -> dict[str, Any]:
         "nodata": "nan" if nodata is not None and math.isnan(nodata) else nodata,
         "levels": [[level.size.cols, level.size.rows] for level in source.levels],
         "reader": source.reader,
+        "notes": list(source.notes),
     }
 
 

@@ -176,8 +176,13 @@ def _in_words(path: Path) -> Iterator[None]:
         raise InputError("E-INPUT-READ", path=path, reason=f"damaged TIFF: {heard.damage[0]}")
 
 
+# Warnings that are none of damage: GDAL's nodata tag, which is not tifffile's to read here, and
+# text in the encoding of some writer's country.
+_HARMLESS = ("GDAL_NODATA", "coercing invalid ASCII")
+
+
 class _Heard(logging.Handler):
-    """Messages of this thread that mean damage."""
+    """tifffile's warnings in this thread, which all mean damage but the harmless ones."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -186,7 +191,6 @@ class _Heard(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        # What stands in GDAL's nodata tag is not tifffile's to read here.
-        serious = record.levelno >= logging.ERROR or "missing" in message or "corrupt" in message
-        if serious and record.thread == self._thread and "GDAL_NODATA" not in message:
+        harmless = any(words in message for words in _HARMLESS)
+        if record.thread == self._thread and not harmless:
             self.damage.append(message)
