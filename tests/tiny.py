@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tilseg.card import Card, ClassInfo, Normalization
+from tilseg.instance_rule import InstanceRule
 
 IMAGE = Normalization(kind="image")
 # The same for every image, where a comparison needs it.
@@ -26,6 +27,7 @@ def save_tiny_model(
     classes: int = 2,
     seed: int = 0,
     normalization: Normalization = IMAGE,
+    instances: InstanceRule | None = None,
     **parameters: Any,
 ) -> Path:
     """A random-weight valid U-Net whose classes all occur, saved at `path`."""
@@ -45,6 +47,7 @@ def save_tiny_model(
         bands=bands,
         normalization=normalization,
         head="softmax",
+        instances=instances,
         classes=tuple(
             ClassInfo(name=f"class {k}", color=f"#{40 * k:02x}8040") for k in range(classes)
         ),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tilseg.errors import TilsegError
+    from tilseg.instance_rule import Border, Watershed
     from tilseg.metrics.score import Score
     from tilseg.model import load_model
     from tilseg.plan import RegionOptions
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Border": "tilseg.instance_rule",
     "RegionOptions": "tilseg.plan",
     "RegionTable": "tilseg.regions",
     "RunReport": "tilseg.verbs.run",
     "Score": "tilseg.metrics.score",
     "TilsegError": "tilseg.errors",
+    "Watershed": "tilseg.instance_rule",
     "evaluate": "tilseg.verbs.evaluate",
     "load_model": "tilseg.model",
     "make_plan": "tilseg.planning",
@@ -46,11 +49,13 @@ _HOME = {
 }
 
 __all__ = [
+    "Border",
     "RegionOptions",
     "RegionTable",
     "RunReport",
     "Score",
     "TilsegError",
+    "Watershed",
     "evaluate",
     "load_model",
     "make_plan",

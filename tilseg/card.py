@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tilseg.errors import ModelError
+from tilseg.instance_rule import Border, Watershed
 from tilseg.magic import foreign_model
 from tilseg.receptive_field import ReceptiveField
 
@@ -74,6 +75,7 @@ class Card(_Strict):
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     classes: Annotated[tuple[ClassInfo, ...], Field(min_length=2, max_length=255)]
     background: int | None = 0
+    instances: Watershed | Border | None = None
     pixel_size: float | None = None
     unit: Name | None = None
     halo: Annotated[int, Field(ge=0)]
@@ -92,6 +94,12 @@ class Card(_Strict):
             raise ValueError("a sigmoid head has exactly two classes")
         if self.background is not None and not 0 <= self.background < len(self.classes):
             raise ValueError("background is not one of the classes")
+        if isinstance(self.instances, Border):
+            border = self.instances.border
+            if border is None or border == self.background or not 0 <= border < len(self.classes):
+                raise ValueError(
+                    "instances.border is not one of the classes that are not background"
+                )
         if self.band_names and len(self.band_names) != self.bands:
             raise ValueError("band_names must name every band")
         n = self.normalization

@@ -33,6 +33,10 @@ USAGE: Words = {
         "the least area {value} does not fit this mask, whose pixels are {known}",
         "give it in pixels, or in a unit of that kind",
     ),
+    "E-INSTANCE-BORDER": (
+        "no class is named border, the classes are {names}",
+        "name its value with --border-class",
+    ),
     "E-LEGEND": ("{path}: is no legend: {reason}", "see the guide to evaluate for its form"),
 }
 

@@ -22,7 +22,8 @@ _NOISE_BITS = 1.6
 # Of level 0, as measured on the same masks: with its pyramid; the export; what the COG is copied
 # from, and its overviews, while both are there.
 _PYRAMID, _EXPORT, _COPY = 1.6, 1.4, 2.0
-# Bytes a pixel of the tables of regions, in the workspace and in the result, and of labels.zarr:
+# Bytes a pixel of the tables of regions, in the workspace and in the result, and of labels.zarr or the
+# like of it from which instances are read:
 # as measured on stained nuclei, and on white noise of three classes.
 _TABLES, _TABLES_NOISE = 0.2, 30.0
 _LABELS, _LABELS_NOISE = 0.2, 6.0
@@ -70,6 +71,9 @@ def needed(
     if plan.regions is not None:
         each["regions"] = int(_TABLES * grid.shape.area)
         most += int(_TABLES_NOISE * grid.shape.area)
+        if plan.regions.rule is not None:
+            each["instances"] = int(_LABELS * grid.shape.area)
+            most += int(_LABELS_NOISE * grid.shape.area)
         if plan.regions.labels:
             each["labels.zarr"] = int(_LABELS * grid.shape.area)
             most += int(_LABELS_NOISE * grid.shape.area)

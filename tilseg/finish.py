@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tilseg.card import Card
 from tilseg.durable import seal, write_durably
 from tilseg.errors import InputError, OutputError, printable
 from tilseg.fingerprint import plan_to_json
 from tilseg.georef import Georef
+from tilseg.instances import find_instances, measure_instances
 from tilseg.journal import BlockRecord
 from tilseg.plan import Plan
 from tilseg.receipt import receipt, summarise
@@ -24,17 +28,26 @@ from tilseg.sink import load_sink, windows_of
 from tilseg.sinks.labels import write_labels
 from tilseg.sinks.zarr import MaskStore
 from tilseg.source import Source, open_source
-from tilseg.stores import Stores
-from tilseg.window import Size
+from tilseg.stores import INSTANCES, Stores
+from tilseg.window import Size, Window
 from tilseg.workspace import RECEIPT
 
 # Read-back goes by windows of this size, whatever the block is.
 _READ_BACK = Size(2048, 2048)
 
 Phase = Literal[
-    "recover", "predict", "pyramid", "probabilities", "tif", "check", "regions", "labels"
+    "recover",
+    "predict",
+    "pyramid",
+    "probabilities",
+    "tif",
+    "check",
+    "instances",
+    "regions",
+    "labels",
 ]
 Report = Callable[[Phase, int, int], None]
+_Measured = tuple[Callable[[Window], NDArray[Any]], RegionTable]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +108,21 @@ class Finisher:
         level = self.source.levels[self.plan.level]
         return self.source.georef.decimated(level.row_factor, level.col_factor)
 
-    def write_regions(self) -> RegionTable | None:
-        """The tables of regions, and their labels where they are wanted; None where none are.
+    def write_regions(self, records: Mapping[int, BlockRecord]) -> RegionTable | None:
+        """The tables of regions or instances, and their labels where they are wanted; None where none are.
 
         After `write_masks`, which checks the blocks. Raises OutputError E-OUTPUT-WRITE or
-        E-OUTPUT-READBACK.
+        E-OUTPUT-READBACK, and InputError where instances need an image that can't be read again.
         """
         stores, options = Stores.open(self.folder, self.plan), self.plan.regions
-        if stores.tables is None or options is None:
+        if options is None:
             return None
-        regions = self.measuring.merge(self._tables(stores.tables))
+        read, regions = self._measured(stores, records)
         write_tables(regions, self.result)
         if options.labels:
             write_labels(
                 self.result / LABELS,
-                label_blocks(stores.mask.read, regions),
+                label_blocks(read, regions),
                 shape=self.plan.grid.shape,
                 block=self.plan.grid.block,
                 name=printable(Path(self.plan.source).stem),
@@ -117,6 +130,40 @@ class Finisher:
                 progress=lambda done, total: self.report("labels", done, total),
             )
         return regions
+
+    def _measured(self, stores: Stores, records: Mapping[int, BlockRecord]) -> _Measured:
+        """What regions are of, by windows, and their table."""
+        if stores.tables is not None:
+            return stores.mask.read, self.measuring.merge(self._tables(stores.tables))
+        rule = None if self.plan.regions is None else self.plan.regions.rule
+        assert rule is not None
+        instances = find_instances(
+            stores.mask.read,
+            self.measuring,
+            rule,
+            self.folder.parent / INSTANCES,
+            lambda done, total: self.report("instances", done, total),
+        )
+        regions = measure_instances(
+            instances,
+            self.measuring,
+            lambda window: self._image(window, records),
+            lambda done, total: self.report("regions", done, total),
+        )
+        return instances.read, regions
+
+    def _image(self, window: Window, records: Mapping[int, BlockRecord]) -> NDArray[Any]:
+        """The image's own pixels under a block, 0 where a tile could not be computed."""
+        plan, index = self.plan, self.measuring.grid.index(window)
+        bad = [tile.window for tile in records[index].bad]
+        if not bad:
+            return self.source.read(window, plan.level, plan.bands)
+        image = np.zeros((*window.size, len(plan.bands)), self.source.dtype)
+        for tile in plan.grid.block_at(index).tiles:
+            if not any(each.contains(tile.write) for each in bad):
+                target = tile.write.relative_to(window).slices
+                image[target] = self.source.read(tile.write, plan.level, plan.bands)
+        return image
 
     def _tables(self, tables: TableStore) -> Iterator[BlockTable]:
         done = 0

@@ -6,10 +6,11 @@ what is committed: a rectangle of whole tiles, one zarr shard. Nothing here open
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from tilseg.instance_rule import InstanceRule, settled
 from tilseg.model import BandStatistics, Precision
 from tilseg.receptive_field import ReceptiveField
 from tilseg.window import Size, Window
@@ -127,6 +128,8 @@ class RegionOptions:
     connectivity: 8 joins pixels over edges and corners, 4 over edges only. shape: also measure
         convex hulls. labels: also write the number of every pixel's region.
     min_area, area_unit: regions below this area are left out, in pixels or in the world.
+    instances: how objects of one class that touch are told apart; None where what touches is one
+        region. "own": as the model's card says, or, of a mask that a run made, as that did.
     """
 
     connectivity: Literal[4, 8] = 8
@@ -134,6 +137,22 @@ class RegionOptions:
     labels: bool = False
     min_area: float = 0.0
     area_unit: AreaUnit = "px"
+    instances: InstanceRule | Literal["own"] | None = "own"
+
+    def settled(self, own: InstanceRule | None, names: Sequence[str]) -> RegionOptions:
+        """With `own` in place of "own", and the border class found among the classes' `names`.
+
+        Raises UsageError E-INSTANCE-BORDER.
+        """
+        rule = own if self.instances == "own" else self.instances
+        return replace(self, instances=settled(rule, names))
+
+    @property
+    def rule(self) -> InstanceRule | None:
+        """`instances` of options that are settled."""
+        if self.instances == "own":
+            raise ValueError("these options are not settled")
+        return self.instances
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,5 +179,5 @@ class Plan:
     device: Literal["cpu", "cuda"]
     threads: int
     probabilities: bool = False
-    regions: RegionOptions | None = RegionOptions()
+    regions: RegionOptions | None = RegionOptions(instances=None)
     auto: tuple[str, ...] = ()

@@ -135,9 +135,15 @@ def make_plan(
         device=_device_kind(model),
         threads=threads or max(1, usable_cpus() // processes),
         probabilities=probabilities,
-        regions=regions,
+        regions=_settled(regions, model),
         auto=tuple(chosen),
     )
+
+
+def _settled(regions: RegionOptions | None, model: Model) -> RegionOptions | None:
+    if regions is None:
+        return None
+    return regions.settled(model.card.instances, [info.name for info in model.card.classes])
 
 
 def _device_kind(model: Model) -> Literal["cpu", "cuda"]:

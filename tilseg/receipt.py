@@ -7,6 +7,7 @@ import platform
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def summarise(
     """The content of summary.json: pixels, area and regions of each class, blocks and time.
 
     pixel: size of the mask's pixels. fraction is of valid pixels; area is on the ground, in
-    squared `area_unit`, None where it is not known. regions: those in the tables. skipped:
+    squared `area_unit`, None where it is not known. regions: those in the tables. instances: how
+    they were told apart. skipped:
     blocks taken over from an earlier start.
     """
     counts: Counter[int] = Counter()
@@ -50,7 +52,7 @@ def summarise(
         counts.update(dict(record.counts))
     nodata = counts.pop(NODATA, 0)
     valid = counts.total()
-    grid = plan.grid
+    grid, rule = plan.grid, None if plan.regions is None else plan.regions.rule
     found = None if regions is None else Counter(regions.columns["class"].tolist())
     return {
         "input": plan.source,
@@ -70,6 +72,7 @@ def summarise(
             }
             for value, info in enumerate(card.classes)
         ],
+        "instances": None if rule is None else asdict(rule),
         "nodata_pixels": nodata,
         "blocks": {
             "total": len(grid),

@@ -23,6 +23,7 @@ MASK = "mask.zarr"
 PROBABILITIES = "probabilities.zarr"
 # Beside the folder of the stores, for it may be the result, where these have no place.
 TABLES = "tables"
+INSTANCES = "instances"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,6 @@ class Stores:
 
 
 def _tables(folder: Path, plan: Plan) -> TableStore | None:
-    if plan.regions is None:
+    if plan.regions is None or plan.regions.rule is not None:
         return None
     return TableStore(folder.parent / TABLES, BlockGrid(plan.grid.shape, plan.grid.block))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import click
 
 from tilseg.cli.config import load_config
 from tilseg.errors import UsageError
+from tilseg.instance_rule import MAX_RADIUS, Border, InstanceRule, Watershed
 from tilseg.plan import AreaUnit, RegionOptions
 
 
@@ -74,6 +76,26 @@ class Area(click.ParamType[tuple[float, str]]):
         return float(match[1]), match[2] or "px"
 
 
+class InstanceWay(click.ParamType[InstanceRule | Literal["own"] | None]):
+    """own, none, or a way to tell instances apart with its pixels: watershed:1.5, border:4."""
+
+    name = "way"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> InstanceRule | Literal["own"] | None:
+        if value in ("own", "none"):
+            return "own" if value == "own" else None
+        way, colon, pixels = str(value).partition(":")
+        try:
+            if way == "watershed":
+                return Watershed(float(pixels)) if colon else Watershed()
+            if way == "border":
+                return Border(int(pixels)) if colon else Border()
+        except ValueError:
+            pass
+        allowed = f"own, none, watershed:PIXELS or border:PIXELS (0 to {MAX_RADIUS})"
+        raise UsageError("E-OPTION", option=param.opts[0], value=value, allowed=allowed)
+
+
 def region_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of how regions are measured, which `chosen_regions` takes."""
     options = [
@@ -91,6 +113,20 @@ def region_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Leave out smaller regions: 30 pixels, 25um2, 500m2, 0.5ha.",
         ),
         click.option("--shape", is_flag=True, help="Measure convex hulls too."),
+        click.option(
+            "--instances",
+            type=InstanceWay(),
+            default="own",
+            metavar="WAY",
+            help="Tell objects apart that touch: watershed[:DEPTH], border[:RADIUS], or none.  "
+            "[default: as the model or the run says]",
+        ),
+        click.option(
+            "--border-class",
+            type=click.IntRange(0),
+            metavar="N",
+            help="The class of borders for --instances border.  [default: the one named border]",
+        ),
         click.option("--labels", is_flag=True, help="Write labels.zarr too: numbers of regions."),
     ]
     for option in reversed(options):
@@ -99,16 +135,27 @@ def region_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def chosen_regions(
-    *, connectivity: str, min_area: tuple[float, str] | None, shape: bool, labels: bool
+    *,
+    connectivity: str,
+    min_area: tuple[float, str] | None,
+    shape: bool,
+    labels: bool,
+    instances: InstanceRule | Literal["own"] | None,
+    border_class: int | None,
 ) -> RegionOptions:
     """What the options of `region_options` ask for."""
     least, unit = min_area or (0.0, "px")
+    if border_class is not None:
+        if not isinstance(instances, Border):
+            raise click.UsageError("--border-class goes with --instances border; add that")
+        instances = replace(instances, border=border_class)
     return RegionOptions(
         connectivity=4 if connectivity == "4" else 8,
         shape=shape,
         labels=labels,
         min_area=least,
         area_unit=cast("AreaUnit", unit),
+        instances=instances,
     )
 
 

@@ -29,7 +29,7 @@ def planned(
     """The image, the model and the plan that the options ask for."""
     of_image = ("series", "channel", "z", "t", "palette", "allow_vrt")
     chosen = {name: choices.pop(name) for name in of_image}
-    names = ("connectivity", "min_area", "shape", "labels")
+    names = ("connectivity", "min_area", "shape", "labels", "instances", "border_class")
     regions = chosen_regions(**{name: choices.pop(name) for name in names})
     if choices.pop("no_regions"):
         if regions != RegionOptions():

@@ -30,6 +30,7 @@ _PHASES = {
     "pyramid": "pyramid",
     "probabilities": "probabilities",
     "tif": "mask.tif",
+    "instances": "instances",
     "regions": "regions",
     "labels": "labels.zarr",
     "measure": "measuring",

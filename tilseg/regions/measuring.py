@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from tilseg.errors import UsageError
 from tilseg.georef import Georef
 from tilseg.plan import Plan, RegionOptions
 from tilseg.regions.block import BlockTable, measure_block
+from tilseg.regions.components import Connectivity
 from tilseg.regions.grid import BlockGrid
 from tilseg.regions.merge import merge
 from tilseg.regions.region_table import RegionTable
@@ -87,17 +88,29 @@ class Measuring:
             classes=len(card.classes),
         )
 
+    @property
+    def connectivity(self) -> Connectivity:
+        """As in `Rules`."""
+        return 1 if self.options is not None and self.options.connectivity == 4 else 2
+
+    def of_instances(self) -> Measuring:
+        """The same for a map of the mask's instances, whose every value but 0 is one."""
+        assert self.options is not None
+        options = replace(self.options, instances=None)
+        return replace(self, options=options, nodata=None, background=0, classes=0)
+
     def block(
         self, labels: NDArray[Any], window: Window, image: NDArray[Any] | None
     ) -> tuple[BlockTable | None, tuple[float, ...]]:
         """The table of one block, and the area of each class in it.
 
-        The table is None where no regions are wanted, areas are () where a pixel's is the same
+        The table is None where no regions are wanted, or those of instances, which no block knows
+        by itself; areas are () where a pixel's is the same
         everywhere or not known. See `measure_block` for arrays and errors.
         """
         weights = None if self.world is None else self.world.weights(window)
         areas = _class_areas(labels, weights, self.classes)
-        if self.options is None:
+        if self.options is None or self.options.instances is not None:
             return None, areas
         table = measure_block(
             labels,
@@ -105,7 +118,7 @@ class Measuring:
             shape=self.grid.shape,
             nodata=self.nodata,
             background=self.background,
-            connectivity=1 if self.options.connectivity == 4 else 2,
+            connectivity=self.connectivity,
             image=image,
             weights=weights,
             with_hull=self.options.shape,

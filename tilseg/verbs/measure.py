@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tilseg.ahead import ahead
 from tilseg.durable import remove, sync_directory, sync_tree, unseal, writing
 from tilseg.errors import ExistsError, InputError, OutputError
+from tilseg.fingerprint import plan_from_json
+from tilseg.instance_rule import InstanceRule
+from tilseg.instances import find_instances, measure_instances
 from tilseg.plan import RegionOptions
 from tilseg.regions import BlockGrid, BlockTable, RegionTable, label_blocks
 from tilseg.regions.files import CSV, LABELS, PARQUET, write_tables
@@ -31,9 +33,9 @@ from tilseg.workspace import RECEIPT
 
 Image = str | os.PathLike[str] | NDArray[Any]
 Value = int | Literal["own"] | None
+_Read = Callable[[Window], NDArray[Any]]
 
 _BLOCK = Size(2048, 2048)
-_THREADS = 2
 # No pixel of a mask that can be opened has it.
 _HIDDEN = 2**16
 
@@ -54,7 +56,8 @@ def measure(
     under it, for the intensity columns; the level of the mask's size is taken, all its bands.
     output: a directory for regions.parquet, regions.csv and, if wanted, labels.zarr.
     nodata, background: value without a class, and the class that forms no regions; None where
-    there is none; "own" for what the mask says itself, and else None and 0.
+    there is none; "own" for what the mask says itself, and else None and 0. How objects that
+    touch are told apart (`regions.instances`) is also the mask's own: as the run did that made it.
     progress: called with (pixels done, pixels in all).
 
     Raises InputError (exit 4) for what can't be read, is no mask or does not fit together,
@@ -72,12 +75,11 @@ def measure(
             if under is not image:
                 stack.callback(under.close)
         measuring = _measuring(opened, under, regions)
-        tables = _tables(opened, under, measuring, progress)
-        found = measuring.merge(tables)
+        read, found = _measured(opened, under, measuring, stack, progress)
         if found.nodata == found.grid.shape.area:
             raise InputError("E-MASK-NO-DATA", path=opened.path)
         if place is not None:
-            _write(found, opened, regions, place)
+            _write(found, read, opened, regions, place)
     return found
 
 
@@ -90,6 +92,8 @@ class _Mask:
     block: Size
     nodata: int | None
     background: int | None
+    instances: InstanceRule | None
+    names: tuple[str, ...]
 
     @property
     def marker(self) -> int:
@@ -109,9 +113,9 @@ class _Mask:
 
 
 def _open_mask(mask: Image, nodata: Value, background: Value) -> _Mask:
-    block, own = _BLOCK, cast("int | None", 0)
+    own = _Own()
     if not isinstance(mask, np.ndarray):
-        mask, block, own = _facts(Path(mask))
+        mask, own = _facts(Path(mask))
     source = open_source(mask, palette="index")
     path = source.uri.partition("#")[0]
     if source.dtype.kind == "f":
@@ -119,37 +123,55 @@ def _open_mask(mask: Image, nodata: Value, background: Value) -> _Mask:
     if source.bands != 1:
         raise InputError("E-MASK-BANDS", path=path, bands=source.bands)
     stated = None if source.nodata is None else int(source.nodata)
-    background = own if background == "own" else background
+    background = own.background if background == "own" else background
     nodata = stated if nodata == "own" else nodata
     if nodata is not None and nodata == background:
         nodata = None
-    return _Mask(path, source, block, nodata, background)
+    return _Mask(path, source, own.block or _BLOCK, nodata, background, own.instances, own.names)
 
 
-def _facts(path: Path) -> tuple[Path, Size, int | None]:
-    """The mask's own path, the blocks it is stored in, and its background."""
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What a mask says of itself: its background, how a run told instances apart in it, the names
+    of its classes, and the blocks it is stored in (None where any will do)."""
+
     background: int | None = 0
+    instances: InstanceRule | None = None
+    names: tuple[str, ...] = ()
+    block: Size | None = None
+
+
+def _facts(path: Path) -> tuple[Path, _Own]:
+    """The mask's own path, and what it says of itself."""
+    own = _Own()
     if (path / RECEIPT).is_file():
-        background = _background(path / RECEIPT)
+        own = _of_run(path / RECEIPT)
         path = next((p for p in (path / MASK, path / "mask.tif") if p.exists()), path)
     if (path / "0" / "zarr.json").is_file():
         try:
             store = MaskStore.open(path)
         except InputError:
             # Somebody else's zarr, for which there is a reader.
-            return path, _BLOCK, background
+            return path, own
         if store.finished:
-            return path, store.block, store.background
-    return path, _BLOCK, background
+            names = tuple(info.name for info in store.classes)
+            return path, replace(own, background=store.background, names=names, block=store.block)
+    return path, own
 
 
-def _background(receipt: Path) -> int | None:
+def _of_run(receipt: Path) -> _Own:
     try:
-        found: int | None = unseal(receipt.read_bytes())["model"]["background"]
+        content = unseal(receipt.read_bytes())
+        regions = plan_from_json(content["plan"]).regions
+        model = content["model"]
+        return _Own(
+            background=model["background"],
+            instances=None if regions is None else regions.rule,
+            names=tuple(info["name"] for info in model["classes"]),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"the receipt is damaged ({error})"
         raise InputError("E-INPUT-READ", path=receipt, reason=reason) from error
-    return found
 
 
 def _measuring(mask: _Mask, image: Source | None, options: RegionOptions) -> Measuring:
@@ -159,6 +181,7 @@ def _measuring(mask: _Mask, image: Source | None, options: RegionOptions) -> Mea
         level = image.levels[_level(image, grid.shape)]
         if world_units(georef, grid.shape) is None:
             georef = image.georef.decimated(level.row_factor, level.col_factor)
+    options = options.settled(mask.instances, mask.names)
     return Measuring.on(georef, grid, options, nodata=mask.marker, background=mask.background)
 
 
@@ -170,30 +193,53 @@ def _level(image: Source, shape: Size) -> int:
     raise InputError("E-REGION-IMAGE", image=tuple(image.shape), mask=tuple(shape))
 
 
-def _tables(
-    mask: _Mask, image: Source | None, measuring: Measuring, progress: Callable[[int, int], None]
-) -> Iterator[BlockTable]:
-    """The tables of all blocks in raster order, a few of them measured ahead."""
+def _measured(
+    mask: _Mask,
+    image: Source | None,
+    measuring: Measuring,
+    stack: ExitStack,
+    progress: Callable[[int, int], None],
+) -> tuple[_Read, RegionTable]:
+    """What regions are of, by windows, and their table; `stack` holds what that reads."""
+    assert measuring.options is not None
     level = 0 if image is None else _level(image, measuring.grid.shape)
 
+    def pixels(window: Window) -> NDArray[Any] | None:
+        return None if image is None else image.read(window, level)
+
+    rule = measuring.options.rule
+    if rule is None:
+        tables = _tables(mask, pixels, measuring, progress)
+        return mask.read, measuring.merge(tables)
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tilseg-")))
+    # Each pixel is done twice: its instance is found, and then measured.
+    instances = find_instances(
+        mask.read, measuring, rule, folder, lambda done, total: progress(done // 2, total)
+    )
+    found = measure_instances(
+        instances, measuring, pixels, lambda done, total: progress((total + done) // 2, total)
+    )
+    return instances.read, found
+
+
+def _tables(
+    mask: _Mask,
+    image: Callable[[Window], NDArray[Any] | None],
+    measuring: Measuring,
+    progress: Callable[[int, int], None],
+) -> Iterator[BlockTable]:
+    """The tables of all blocks in raster order, a few of them measured ahead."""
+
     def one(window: Window) -> BlockTable:
-        pixels = None if image is None else image.read(window, level)
-        table, _ = measuring.block(mask.read(window), window, pixels)
+        table, _ = measuring.block(mask.read(window), window, image(window))
         assert table is not None
         return table
 
-    done, waiting = 0, deque[Future[BlockTable]]()
-    pool = ThreadPoolExecutor(_THREADS)
-    try:
-        for number, window in enumerate(measuring.grid, start=1):
-            waiting.append(pool.submit(one, window))
-            while len(waiting) > _THREADS or (waiting and number == len(measuring.grid)):
-                table = waiting.popleft().result()
-                done += table.window.size.area
-                progress(done, table.shape.area)
-                yield table
-    finally:
-        pool.shutdown(cancel_futures=True)
+    done = 0
+    for table in ahead(one, measuring.grid):
+        done += table.window.size.area
+        progress(done, table.shape.area)
+        yield table
 
 
 def _check_output(output: Path) -> None:
@@ -207,7 +253,9 @@ def _check_output(output: Path) -> None:
             raise ExistsError("E-MEASURE-EXISTS", path=output)
 
 
-def _write(regions: RegionTable, mask: _Mask, options: RegionOptions, output: Path) -> None:
+def _write(
+    regions: RegionTable, read: _Read, mask: _Mask, options: RegionOptions, output: Path
+) -> None:
     """Write the directory `output`; it appears when it is complete, in place of an older one."""
     with writing(output):
         stage = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
@@ -219,7 +267,7 @@ def _write(regions: RegionTable, mask: _Mask, options: RegionOptions, output: Pa
             if options.labels:
                 write_labels(
                     ready / LABELS,
-                    label_blocks(mask.read, regions),
+                    label_blocks(read, regions),
                     shape=regions.grid.shape,
                     block=regions.grid.block,
                     name=Path(mask.path).stem,

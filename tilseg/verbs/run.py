@@ -125,7 +125,7 @@ def run(
         if plan.probabilities:
             allowed = "a result directory, which has room for probabilities"
             raise UsageError("E-OPTION", option="--output", value=space.final.name, allowed=allowed)
-        if plan.regions not in (None, RegionOptions()):
+        if plan.regions not in (None, *_unasked(plan)):
             allowed = "a result directory, which has room for tables of regions"
             raise UsageError("E-OPTION", option="--output", value=space.final.name, allowed=allowed)
         plan = replace(plan, regions=None)
@@ -141,6 +141,13 @@ def run(
             return _Run(space, plan, source, options, progress, stop).carry_out()
     finally:
         source.close()
+
+
+def _unasked(plan: Plan) -> tuple[RegionOptions, ...]:
+    """The options of regions that a plan has where nobody has chosen any."""
+    card = read_card(plan.model)
+    names = [info.name for info in card.classes]
+    return RegionOptions(instances=None), RegionOptions().settled(card.instances, names)
 
 
 class _Run:
@@ -326,7 +333,7 @@ class _Run:
         )
         began = time.perf_counter()
         finisher.write_masks(records, self.options.outputs)
-        regions = finisher.write_regions()
+        regions = finisher.write_regions(records)
         now = time.perf_counter()
         summary = finisher.write_texts(
             records,
