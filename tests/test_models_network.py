@@ -134,7 +134,10 @@ def test_weights_that_are_not_numbers_are_named(file, bad):
         ({"halo": 16}, "halo is 16, but its network has 20"),
         ({"stride": 8}, "stride is 8, but its network has 4"),
         ({"offset": 2}, "offset is 2, but its network has 0"),
-        ({"architecture": "unett"}, "'unett' is unknown (did you mean 'unet'?); known: unet"),
+        (
+            {"architecture": "unett"},
+            "'unett' can't be built: it is unknown (did you mean 'unet'?); known: unet, ",
+        ),
         ({"parameters": {**PARAMETERS, "levels": 3}}, "no parameter 'levels'"),
         ({"parameters": {**PARAMETERS, "bands": 3}}, "bands is 2, but its network has 3"),
         ({"parameters": {**PARAMETERS, "classes": 2}}, "channels is 3, but its network has 2"),

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tilseg.errors import ModelError, UsageError
 from tilseg.models.blocks import Down, Up, crop_to, fold, unpool
-from tilseg.models.settings import SETTINGS
-from tilseg.models.unet import UNetConfig, build, parse
+from tilseg.models.parameters import parse
+from tilseg.models.unet import UNetConfig, build
 from tilseg.receptive_field import ReceptiveField
 
 
@@ -186,12 +186,6 @@ def test_crop_takes_the_middle():
     np.testing.assert_array_equal(crop_to(x, torch.empty(1, 1, 3, 2))[0, 0], x[0, 0, 2:5, 2:4])
 
 
-def test_every_weight_learns():
-    network = build({"bands": 2, "classes": 3, "depth": 2, "width": 4, "norm": "batch"}).train()
-    network(torch.randn(2, 2, 44, 52)).square().sum().backward()
-    assert all(bool(weight.grad.abs().sum() > 0) for weight in network.parameters())
-
-
 def test_dropout_only_while_training():
     parameters = {"bands": 1, "classes": 2, "depth": 1, "width": 4, "dropout": 0.5}
     network = build(parameters)
@@ -200,18 +194,6 @@ def test_dropout_only_while_training():
     with torch.no_grad():
         assert not torch.equal(network.train()(pixels), network(pixels))
         assert torch.equal(network.eval()(pixels), network(pixels))
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-def test_every_named_setting_builds_and_says_whether_it_is_exact(name):
-    setting = SETTINGS[name]
-    with torch.device("meta"):
-        network = build({"bands": 3, "classes": 2, **setting.parameters})
-    field = network.field
-    rows, cols = field.input_for(1), field.input_for(field.stride + 1)
-    found = network.eval()(torch.empty(1, 3, rows, cols, device="meta")).shape[2:]
-    assert found in ((rows, cols), (rows - 2 * field.halo, cols - 2 * field.halo))
-    assert bool(network.inexact) == ("not exact" in setting.about)
 
 
 def test_depth_and_width_grow_memory_from_above():
@@ -248,4 +230,4 @@ def test_wrong_parameters_are_named(parameters, message):
 
 def test_parameters_survive_json():
     config = UNetConfig(bands=3, classes=2, upsampling="nearest", dropout=0.25)
-    assert parse(asdict(config)) == config
+    assert parse(UNetConfig, "unet", asdict(config)) == config

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tilseg.errors import UsageError
-from tilseg.receptive_field import ReceptiveField, compose, compose_same
+from tilseg.receptive_field import Reach, ReceptiveField, compose, compose_same
 
 even = st.integers(0, 4).map(lambda half: 2 * half)
 
@@ -107,3 +107,38 @@ def test_only_multiples_of_the_stride_are_steps(halo, depth, tile):
         assert below < tile < above == below + field.stride
         assert str(above) in caught.value.message
         assert f"{below} or" in caught.value.message or below == 0
+
+
+def _into_sets(needed, kernel, stride, padding, dilation):
+    """Pixels of the input that pixels of the output need, tap by tap."""
+    return {p * stride - padding + dilation * tap for p in needed for tap in range(kernel)}
+
+
+windows = st.tuples(
+    st.sampled_from([1, 2, 3, 5, 7]), st.booleans(), st.integers(0, 4), st.integers(1, 4)
+)
+
+
+@given(down=st.lists(windows, max_size=6), up=st.booleans(), skip=st.booleans())
+def test_reach_is_what_a_walk_over_sets_of_pixels_finds(down, up, skip):
+    stride = 2 ** sum(halve for _, halve, _, _ in down)
+    reach = Reach.of_input(stride)
+    for kernel, halve, padding, dilation in down:
+        reach = reach.window(kernel, stride=1 + halve, padding=padding, dilation=dilation)
+    if up:
+        reach = reach.bilinear(stride) if stride > 1 else reach
+    joined = up and skip
+    field = (reach | Reach.of_input(stride)).field if joined else reach.field
+
+    kept = range(stride)
+    needed = set(kept) if up else {0}
+    if up and stride > 1:
+        # align_corners=False: pixel p lies at (p + 1/2) / stride - 1/2 of the coarse ones.
+        places = [(p + 0.5) / stride - 0.5 for p in needed]
+        needed = {int(place // 1) + side for place in places for side in (0, 1)}
+    for kernel, halve, padding, dilation in reversed(down):
+        needed = _into_sets(needed, kernel, 1 + halve, padding, dilation)
+    if joined:
+        needed |= set(kept)
+    beyond = max(0, -min(needed), max(needed) - stride + 1)
+    assert field == ReceptiveField(-(-beyond // stride) * stride, stride, 0)

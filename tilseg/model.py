@@ -84,6 +84,14 @@ class Model(Protocol):
 # name in the card -> module with `build(parameters) -> tilseg.models.blocks.Network`
 ARCHITECTURES: dict[str, str] = {
     "unet": "tilseg.models.unet",
+    "unetpp": "tilseg.models.unetpp",
+    "u2net": "tilseg.models.u2net",
+    "fcn8s": "tilseg.models.fcn",
+    "segnet": "tilseg.models.segnet",
+    "deeplabv3plus": "tilseg.models.deeplab",
+    "pspnet": "tilseg.models.pspnet",
+    "hrnet": "tilseg.models.hrnet",
+    "refinenet": "tilseg.models.refinenet",
 }
 
 

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tilseg.errors import UsageError
 
 
@@ -106,3 +109,55 @@ def compose_same(
     for lost in reversed(encoder):
         first = 2 * first - lost // 2
     return ReceptiveField(halo=-(first // stride) * stride, stride=stride, offset=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Which input pixels each pixel of a map depends on, along one axis.
+
+    first, last: (phases,) int, of the pixels 0, 1, ... of the map. After `phases` pixels, one
+    pooling lattice of `stride` input pixels further on, everything repeats. Operations that pad
+    are followed as if there were pixels beyond the edge: that is where padding spoils.
+    """
+
+    stride: int
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+
+    @classmethod
+    def of_input(cls, stride: int) -> Reach:
+        """An image on a lattice of `stride` pixels: each pixel depends on itself."""
+        pixels = np.arange(stride)
+        return cls(stride, pixels, pixels)
+
+    def window(self, kernel: int, *, stride: int = 1, padding: int = 0, dilation: int = 1) -> Reach:
+        """Through a convolution or pooling of `kernel` taps."""
+        low = np.arange(len(self.first) // stride) * stride - padding
+        return self._of(low, low + dilation * (kernel - 1))
+
+    def bilinear(self, factor: int) -> Reach:
+        """Through bilinear up-sampling by an even factor, align_corners=False."""
+        fine = np.arange(len(self.first) * factor)
+        low = (2 * fine + 1 - factor) // (2 * factor)
+        return self._of(low, low + 1)
+
+    def __or__(self, other: Reach) -> Reach:
+        """A map that takes from both, as a sum or a concatenation does."""
+        first, last = np.minimum(self.first, other.first), np.maximum(self.last, other.last)
+        return Reach(self.stride, first, last)
+
+    def _of(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> Reach:
+        """The map whose pixel k takes this map's pixels low[k] to high[k]."""
+        phases = len(self.first)
+        first = self.first[low % phases] + low // phases * self.stride
+        last = self.last[high % phases] + high // phases * self.stride
+        return Reach(self.stride, first, last)
+
+    @property
+    def field(self) -> ReceptiveField:
+        """The field of a padded network with this output, of the input's size: no block of
+        stride x stride kept pixels reaches beyond the halo, which is a multiple of the stride.
+        """
+        beyond = max(-int(self.first.min()), int(self.last.max()) - self.stride + 1)
+        halo = -(-beyond // self.stride) * self.stride
+        return ReceptiveField(halo=max(0, halo), stride=self.stride, offset=0)

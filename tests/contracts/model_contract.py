@@ -10,18 +10,22 @@ Weights are random, and so are the statistics of every normalisation.
 
 from __future__ import annotations
 
+import copy
+import functools
+import weakref
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tilseg.card import Card, ClassInfo, Normalization
 from tilseg.errors import UsageError
 from tilseg.model import BandStatistics, Model
 from tilseg.models.blocks import Network
-from tilseg.models.network import TorchModel, build, load, save_model
+from tilseg.models.network import TorchModel, build, load, make_network, save_model
 from tilseg.models.probe import measured_halo, tiled_logits
 
 
@@ -85,18 +89,45 @@ def assert_equal_scores(found: NDArray[Any], expected: NDArray[Any]) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * scale)
 
 
+class LiveElements(TorchDispatchMode):
+    """Counts the float64 numbers that were alive at once, those it was entered with apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage())
+        return result
+
+    def _count(self, storage: Any) -> None:
+        if storage in self._known:
+            return
+        self._known.add(storage)
+        numbers = storage.nbytes() // 8
+        self.now += numbers
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._forget, numbers)
+
+    def _forget(self, numbers: int) -> None:
+        self.now -= numbers
+
+
 class ModelContract:
     architecture: ClassVar[str] = "unet"
     parameters: ClassVar[dict[str, Any]]
 
+    @pytest.fixture(scope="class")
+    def made(self) -> Network:
+        return random_network(functools.partial(make_network, self.architecture), self.parameters)
+
     @pytest.fixture
-    def network(self) -> Network:
-        import importlib
-
-        from tilseg.model import ARCHITECTURES
-
-        build = importlib.import_module(ARCHITECTURES[self.architecture]).build
-        return random_network(build, self.parameters)
+    def network(self, made: Network) -> Network:
+        return copy.deepcopy(made)
 
     @pytest.fixture
     def card(self, network: Network) -> Card:
@@ -120,7 +151,7 @@ class ModelContract:
     @pytest.fixture
     def image(self, network: Network) -> NDArray[np.uint8]:
         stride = network.field.stride
-        shape = (2 * stride + 7, 3 * stride + 1, network.bands)
+        shape = (stride + 7, 2 * stride + 1, network.bands)
         return np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
 
     def batch(self, network: Network, n: int, dtype: Any = np.uint8) -> NDArray[Any]:
@@ -212,6 +243,35 @@ class ModelContract:
         assert loaded.logits(batch, statistics).tobytes() == (
             expected.logits(batch, statistics).tobytes()
         )
+
+    def test_is_exported(self, model):
+        rows, cols = model.field.input_for(1), model.field.input_for(1 + model.field.stride)
+        pixels = torch.randn(1, model.card.bands, rows, cols)
+        with torch.no_grad():
+            expected = model.network(pixels)
+            program = torch.export.export(model.network, (pixels,))
+            torch.testing.assert_close(program.module()(pixels), expected, rtol=1e-5, atol=1e-5)
+
+    def test_every_weight_learns(self, network):
+        for module in network.train().modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.ones_(module.bias)  # so that no ReLU is dead in so few channels
+        side = network.field.input_for(network.field.stride)
+        torch.manual_seed(0)
+        heads = network.heads(torch.randn(2, network.bands, side, side, dtype=torch.float64))
+        assert len(heads) == len(network.head_weights)
+        least = side - 2 * network.field.halo
+        assert all(head.shape[:2] == (2, network.channels) for head in heads)
+        assert all(min(head.shape[2:]) >= least for head in heads)
+        sum(head.square().sum() for head in heads).backward()
+        assert all(bool(weight.grad.abs().sum() > 0) for weight in network.parameters())
+
+    def test_memory_is_told_from_above(self, network, exact):
+        rows, cols = network.field.input_for(1), network.field.input_for(2 * network.field.stride)
+        with torch.no_grad(), LiveElements() as live:
+            exact.network(torch.zeros(1, network.bands, rows, cols, dtype=torch.float64))
+        promised = network.live_elements(rows, cols)
+        assert promised / 4 < live.most <= promised + network.bands * rows * cols
 
     def test_is_built_without_storage(self, card):
         network = build(card, "model")

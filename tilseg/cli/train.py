@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tilseg.errors import UsageError
+from tilseg.models.settings import SETTINGS
 from tilseg.training.settings import AUGMENTATIONS, Settings
 
 if TYPE_CHECKING:
@@ -48,13 +49,21 @@ def _class_names(ctx: click.Context, param: click.Parameter, value: str) -> tupl
     show_default=True,
     help="Names of the mask values 0, 1, ...; 255 in a mask means not labelled.",
 )
-@click.option("--depth", type=click.IntRange(1, 8), default=3, show_default=True, help="Poolings.")
+@click.option(
+    "--network",
+    type=click.Choice(list(SETTINGS)),
+    metavar="NAME",
+    default="unet-small",
+    show_default=True,
+    help="One of those that `tilseg models` lists.",
+)
+@click.option(
+    "--depth", type=click.IntRange(1, 8), help="Poolings, where the network's own are not wanted."
+)
 @click.option(
     "--width",
     type=click.IntRange(1, 1024),
-    default=16,
-    show_default=True,
-    help="Channels of the finest level.",
+    help="Channels of the finest level, where the network's own are not wanted.",
 )
 @click.option(
     "--steps",
@@ -125,13 +134,14 @@ def command(
     images: Path,
     masks: Path,
     output: Path,
-    depth: int,
-    width: int,
+    network: str,
+    depth: int | None,
+    width: int | None,
     augment: str,
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Train a U-Net on IMAGES and their class MASKS.
+    """Train a network on IMAGES and their class MASKS.
 
     Two folders, paired by the names in them, or two files. Subfolders are split and scored
     apart. The model that validates best is kept; a training that was interrupted is continued
@@ -140,6 +150,9 @@ def command(
     from tilseg.cli.stopping import StopRequest, die_by
     from tilseg.training.train import train
 
+    given = {"depth": depth, "width": width}
+    setting = SETTINGS[network]
+    own = {name: value for name, value in given.items() if value is not None}
     of_settings = ("steps", "minutes", "batch", "patch", "seed")
     settings = Settings(
         augmentation=AUGMENTATIONS[augment], **{name: choices.pop(name) for name in of_settings}
@@ -149,7 +162,8 @@ def command(
             images,
             masks,
             output,
-            network={"depth": depth, "width": width, "norm": "batch"},
+            architecture=setting.architecture,
+            network=setting.parameters | own,
             settings=settings,
             report=display.update,
             stop=stop,

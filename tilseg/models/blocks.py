@@ -39,6 +39,12 @@ class Network(nn.Module, ABC):
     channels: int
     field: ReceptiveField
     inexact: str | None
+    # Of the losses of `heads`, in a training.
+    head_weights: tuple[float, ...] = (1.0,)
+
+    def heads(self, x: Tensor) -> tuple[Tensor, ...]:
+        """All scores that a training supervises, each sized like the output or larger."""
+        return (self(x),)
 
     @abstractmethod
     def live_elements(self, rows: int, cols: int) -> int:
@@ -72,6 +78,50 @@ def conv_block(
     return nn.Sequential(*layers)
 
 
+def conv_norm(
+    channels_in: int,
+    channels: int,
+    kernel: int = 3,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    padding: int | None = None,
+    relu: bool = True,
+) -> nn.Sequential:
+    """A convolution with batch norm and, but for `relu=False`, ReLU.
+
+    padding: pixels a side; None for as many as keep the size at a stride of 1.
+    """
+    beside = dilation * (kernel // 2) if padding is None else padding
+    layers: list[nn.Module] = [
+        nn.Conv2d(channels_in, channels, kernel, stride, beside, dilation, bias=False),
+        nn.BatchNorm2d(channels),
+    ]
+    return nn.Sequential(*layers, *[nn.ReLU(inplace=True)] * relu)
+
+
+def pooled(channels_in: int, channels: int) -> nn.Sequential:
+    """What follows a pooling of the whole window: a 1x1 convolution with batch norm and ReLU."""
+    conv = nn.Conv2d(channels_in, channels, 1, bias=False)
+    return nn.Sequential(conv, _PooledNorm(channels), nn.ReLU(inplace=True))
+
+
+class _PooledNorm(nn.BatchNorm2d):
+    """Batch norm that takes its running statistics where a batch is one value a channel, which
+    has no deviation: a single image pooled to one pixel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+            mean, var = self.running_mean, self.running_var
+            return F.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+def upsampled(x: Tensor, factor: int) -> Tensor:
+    """Bilinear up-sampling, align_corners=False, whose ring of half a coarse pixel is spoilt."""
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
 class Down(nn.Module):
     """Halves rows and columns: 2x2 maximum, or a 2x2 convolution of step 2.
 
@@ -90,10 +140,12 @@ class Down(nn.Module):
         if not self.indices:
             return F.max_pool2d(x, 2), None
         coarse = F.max_pool2d(x, 2)
-        return coarse, _place_of_maximum(x, coarse)
+        return coarse, place_of_maximum(x, coarse)
 
 
-def _place_of_maximum(x: Tensor, coarse: Tensor) -> Tensor:
+def place_of_maximum(x: Tensor, coarse: Tensor) -> Tensor:
+    """Where in its 2x2 pixels of `x` each pixel of `coarse`, their maximum, is: uint8, 0..3 in
+    raster order."""
     # By comparison: the library's indices take eight bytes each and count in the whole map,
     # so that they do not outlive cropping. In flat areas the four pixels differ by rounding
     # alone, which differs from tile to tile: they count as equal, and the first is taken.
@@ -170,6 +222,23 @@ def crop_to(x: Tensor, like: Tensor) -> Tensor:
     """The middle of `x`, as large as `like`; a view."""
     row, col = ((x.shape[axis] - like.shape[axis]) // 2 for axis in (-2, -1))
     return x[..., row : row + like.shape[-2], col : col + like.shape[-1]]
+
+
+def initialise(module: nn.Module) -> None:
+    """Random weights for a convolution, for `nn.Module.apply`."""
+    # The paper's section 3: a Gaussian of variance 2 / (incoming nodes), for which He et al.
+    # 2015 (arXiv:1502.01852) is the reference. Each pixel of a 2x2 transposed convolution of
+    # step 2 has one incoming node a channel, where the library would count four.
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        weight = module.weight
+        if weight.is_meta:
+            # There is nothing to fill, and asking would import torch's compiler: 3 s a command.
+            return
+        transposed = isinstance(module, nn.ConvTranspose2d)
+        incoming = weight.shape[0] if transposed else weight[0].numel()
+        nn.init.normal_(weight, std=(2 / incoming) ** 0.5)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def fold(network: nn.Module) -> nn.Module:

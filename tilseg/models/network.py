@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import importlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -258,14 +258,9 @@ def save_model(
 
 def build(card: Card, path: str | os.PathLike[str]) -> Network:
     """The network that a card describes, without storage: a card may name any size."""
-    if card.architecture not in ARCHITECTURES:
-        hint = nearest(card.architecture, ARCHITECTURES)
-        known = ", ".join(ARCHITECTURES)
-        _refuse(path, f"architecture {card.architecture!r} is unknown{hint}; known: {known}")
     try:
         with torch.device("meta"):
-            module = importlib.import_module(ARCHITECTURES[card.architecture])
-            network: Network = module.build(card.parameters)
+            network = make_network(card.architecture, card.parameters)
     except ModelError as error:
         _refuse(path, error.message)
     for name, said, built in (
@@ -279,6 +274,23 @@ def build(card: Card, path: str | os.PathLike[str]) -> Network:
             _refuse(path, f"{name} is {said}, but its network has {built}")
     if network.inexact and not card.inexact:
         _refuse(path, f"it claims to be exact, but has {network.inexact}")
+    return network
+
+
+def make_network(architecture: str, parameters: Mapping[str, Any]) -> Network:
+    """A network with random weights, by its name in `ARCHITECTURES`.
+
+    Raises ModelError E-MODEL-PARAMETERS.
+    """
+    if architecture not in ARCHITECTURES:
+        known, hint = ", ".join(ARCHITECTURES), nearest(architecture, ARCHITECTURES)
+        raise ModelError(
+            "E-MODEL-PARAMETERS",
+            architecture=architecture,
+            reason=f"it is unknown{hint}; known: {known}",
+        )
+    module = importlib.import_module(ARCHITECTURES[architecture])
+    network: Network = module.build(dict(parameters))
     return network
 
 

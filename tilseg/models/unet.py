@@ -9,23 +9,24 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from tilseg.errors import ModelError, nearest
-from tilseg.models.blocks import Down, Network, Up, Upsampling, conv_block, crop_to, up_crop
+from tilseg.models.blocks import (
+    Down,
+    Network,
+    Up,
+    Upsampling,
+    conv_block,
+    crop_to,
+    initialise,
+    up_crop,
+)
+from tilseg.models.parameters import parse, refuse
 from tilseg.receptive_field import ReceptiveField, compose, compose_same
-
-_BOUNDS = {
-    "bands": (1, 4096),
-    "classes": (1, 255),
-    "depth": (1, 8),
-    "width": (1, 1024),
-    "convs": (1, 8),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class UNet(Network):
             conv_block((1 + config.skips) * width, width, **block) for width in widths[:-1]
         )
         self.head = nn.Conv2d(config.width, config.classes, 1)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, bands, rows, cols) -> (n, classes, rows', cols'), the lost pixels off each side."""
@@ -131,63 +132,13 @@ def _join(skip: Tensor | None, x: Tensor) -> Tensor:
     return x if skip is None else torch.cat([crop_to(skip, x), x], dim=1)
 
 
-def _initialise(module: nn.Module) -> None:
-    # The paper's section 3: a Gaussian of variance 2 / (incoming nodes), for which He et al.
-    # 2015 (arXiv:1502.01852) is the reference. Each pixel of a 2x2 transposed convolution of
-    # step 2 has one incoming node a channel, where the library would count four.
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        weight = module.weight
-        if weight.is_meta:
-            # There is nothing to fill, and asking would import torch's compiler: 3 s a command.
-            return
-        transposed = isinstance(module, nn.ConvTranspose2d)
-        incoming = weight.shape[0] if transposed else weight[0].numel()
-        nn.init.normal_(weight, std=(2 / incoming) ** 0.5)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
 def build(parameters: dict[str, Any]) -> UNet:
     """The network of a card's `parameters`, see `UNetConfig`, with random weights.
 
     Raises ModelError E-MODEL-PARAMETERS naming the first parameter that is unknown, missing or
     not allowed.
     """
-    return UNet(parse(parameters))
-
-
-def parse(parameters: dict[str, Any]) -> UNetConfig:
-    """The checked configuration; raises like `build`."""
-    hints = get_type_hints(UNetConfig)
-    for name in parameters:
-        if name not in hints:
-            _refuse(f"there is no parameter {name!r}{nearest(name, hints)}")
-    for field in fields(UNetConfig)[:2]:
-        if field.name not in parameters:
-            _refuse(f"parameter {field.name!r} is missing")
-    for name, value in parameters.items():
-        _check(name, value, hints[name])
-    config = UNetConfig(**parameters)
+    config = parse(UNetConfig, "unet", parameters)
     if config.upsampling == "unpool" and config.downsampling != "max":
-        _refuse("upsampling 'unpool' needs downsampling 'max'")
-    return config
-
-
-def _check(name: str, value: Any, hint: Any) -> None:
-    if name in _BOUNDS:
-        low, high = _BOUNDS[name]
-        good = type(value) is int and low <= value <= high
-        allowed = f"a whole number from {low} to {high}"
-    elif hint is bool:
-        good, allowed = isinstance(value, bool), "true or false"
-    elif hint is float:
-        good = type(value) in (int, float) and 0 <= value < 1
-        allowed = "a number from 0 up to, not including, 1"
-    else:
-        good, allowed = value in get_args(hint), "one of " + ", ".join(get_args(hint))
-    if not good:
-        _refuse(f"parameter {name!r} is {value!r}; use {allowed}")
-
-
-def _refuse(reason: str) -> None:
-    raise ModelError("E-MODEL-PARAMETERS", architecture="unet", reason=reason)
+        refuse("unet", "upsampling 'unpool' needs downsampling 'max'")
+    return UNet(config)

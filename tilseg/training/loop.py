@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from tilseg.errors import ModelError
-from tilseg.models.blocks import Network, crop_to
-from tilseg.training.losses import cross_entropy_dice
+from tilseg.models.blocks import Network
+from tilseg.training.losses import cross_entropy_dice, deep_supervision
 from tilseg.training.scores import Scores
 from tilseg.training.settings import Settings
 
@@ -85,8 +85,8 @@ class Trainer:
             group["lr"] = self.settings.learning_rate * _schedule(self.done)
         pixels, labels = pixels.to(self.device), labels.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            scores = self.network(pixels)
-        loss = cross_entropy_dice(crop_to(scores, labels), labels)
+            heads = self.network.heads(pixels)
+        loss = deep_supervision(cross_entropy_dice, heads, labels, self.network.head_weights)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise ModelError("E-TRAIN-DIVERGED", loss=value, step=self.step + 1)

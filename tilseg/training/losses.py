@@ -7,10 +7,13 @@ that a patch without a class does not swing it; equal weights, as nnU-Net does (
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tilseg.models.blocks import crop_to
 from tilseg.training.samples import IGNORE
 
 
@@ -49,3 +52,18 @@ def dice(probabilities: Tensor, labels: Tensor) -> Tensor:
     present = truth.sum(over) > 0
     loss = 1 - 2 * overlap / size.clamp(min=1e-6)
     return (loss * present).sum() / present.sum().clamp(min=1)
+
+
+def deep_supervision(
+    loss: Callable[[Tensor, Tensor], Tensor],
+    heads: Sequence[Tensor],
+    labels: Tensor,
+    weights: Sequence[float],
+) -> Tensor:
+    """The weighted sum of `loss` over the scores of several heads (Lee et al. 2015,
+    arXiv:1409.5185), each cropped to the labels."""
+    losses = [
+        weight * loss(crop_to(head, labels), labels)
+        for head, weight in zip(heads, weights, strict=True)
+    ]
+    return torch.stack(losses).sum()

@@ -16,8 +16,8 @@ import torch
 from tilseg.card import Card, ClassInfo
 from tilseg.errors import OutputError, UsageError
 from tilseg.models.blocks import Network
-from tilseg.models.network import TorchModel, resolve_device, save_model
-from tilseg.models.unet import build
+from tilseg.models.network import TorchModel, make_network, resolve_device, save_model
+from tilseg.models.settings import SETTINGS
 from tilseg.training.checkpoint import load_state, remove_state, save_state
 from tilseg.training.dataset import Dataset, open_dataset
 from tilseg.training.loop import Progress, Trainer, run
@@ -27,8 +27,6 @@ from tilseg.training.settings import Settings
 
 # Okabe and Ito's colours, distinct for colour-blind eyes; the background is black.
 _COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999")
-
-NETWORK = {"depth": 3, "width": 16, "norm": "batch"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,8 @@ def train(
     output: str | os.PathLike[str],
     *,
     classes: tuple[str, ...] = ("background", "foreground"),
-    network: Mapping[str, Any] = NETWORK,
+    architecture: str = "unet",
+    network: Mapping[str, Any] = SETTINGS["unet-small"].parameters,
     head: Literal["softmax", "sigmoid"] = "softmax",
     normalization: Literal["image", "constants"] = "image",
     orient: Literal["bright-on-dark"] | None = None,
@@ -64,10 +63,11 @@ def train(
     report: Callable[[Progress], None] = lambda progress: None,  # noqa: ARG005
     stop: Callable[[], bool] = lambda: False,
 ) -> TrainReport:
-    """Train a U-Net and write the weights that validate best to `output`, a `.safetensors`.
+    """Train a network and write the weights that validate best to `output`, a `.safetensors`.
 
-    Images and masks are paired and split as `open_dataset` says. network: parameters of
-    `tilseg.models.unet.UNetConfig`, without bands and classes. The best weights so far are in
+    Images and masks are paired and split as `open_dataset` says. architecture: a name in
+    `tilseg.model.ARCHITECTURES`. network: its parameters, without bands and classes; see
+    `tilseg.models.settings` for those people use. The best weights so far are in
     `output` after each validation; the state to continue from is beside it until the training
     is complete, and the same call continues. With a bound in steps and none in minutes the
     same seed gives the same weights on the same kind of device and number of threads.
@@ -95,12 +95,12 @@ def train(
     )
     channels = 1 if head == "sigmoid" else len(classes)
     parameters = {"bands": data.bands, "classes": channels, **network}
-    unet = _seeded(parameters, settings.seed)
+    made = _seeded(architecture, parameters, settings.seed)
     card = Card(
         name=output.stem,
         description=description,
         licence=licence,
-        architecture="unet",
+        architecture=architecture,
         parameters=parameters,
         bands=data.bands,
         band_names=data.band_names,
@@ -110,13 +110,13 @@ def train(
         background=classes.index("background") if "background" in classes else None,
         pixel_size=data.pixel_size.rows if data.pixel_size else None,
         unit=data.pixel_size.unit if data.pixel_size else None,
-        halo=unet.field.halo,
-        stride=unet.field.stride,
-        offset=unet.field.offset,
-        inexact=unet.inexact,
+        halo=made.field.halo,
+        stride=made.field.stride,
+        offset=made.field.offset,
+        inexact=made.inexact,
         training=_recipe(data, settings),
     )
-    return _Training(output, card, data, Trainer(unet, settings, place)).run(report, stop)
+    return _Training(output, card, data, Trainer(made, settings, place)).run(report, stop)
 
 
 class _Training:
@@ -170,11 +170,11 @@ class _Training:
         save_state(self.output, self.recipe, state)
 
 
-def _seeded(parameters: dict[str, Any], seed: int) -> Network:
-    """A U-Net with the initial weights of `seed`; torch's own generator is left as it was."""
+def _seeded(architecture: str, parameters: dict[str, Any], seed: int) -> Network:
+    """A network with the initial weights of `seed`; torch's own generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(parameters)
+        return make_network(architecture, parameters)
 
 
 def _as_stored(network: Network) -> Network:
