@@ -26,6 +26,7 @@ from tilseg.regions.measuring import Measuring
 from tilseg.regions.parts import TableStore
 from tilseg.sink import load_sink, windows_of
 from tilseg.sinks.labels import write_labels
+from tilseg.sinks.shards import sweep
 from tilseg.sinks.zarr import MaskStore
 from tilseg.source import Source, open_source
 from tilseg.stores import INSTANCES, Stores
@@ -200,6 +201,8 @@ class Finisher:
         )
         if not self.single:
             write_durably(self.result / "summary.json", json.dumps(summary, indent=1))
+        # A worker that was given up may still be about to commit a block that another has.
+        sweep(self.result)
         content = receipt(
             dict(self.fingerprint),
             summary,

@@ -422,3 +422,22 @@ def test_an_unfinished_run_beside_a_finished_one(commands, kind, suffix):
     assert ("resuming: " in last.stderr) == (kind == "other")
     assert tilseg.verify(final) == []
     assert not list(commands.folder.glob(f".{name}*"))
+
+
+def test_what_a_late_worker_was_writing_is_not_published(commands):
+    """One that was given up and lives on: its private file is there when the receipt is made."""
+    folder, name = commands.folder, "late.tilseg"
+    source = tilseg.open_source(folder / "slide.tif")
+    plan = tilseg.make_plan(source, tilseg.load_model(folder / "tiny.safetensors"), tile=64)
+    late = []
+
+    def write(progress: Any) -> None:
+        if progress.phase == "regions" and not late:
+            (shard, *_) = folder.glob(f".{name}.partial/result.*/mask.zarr/0/c/0")
+            late.append(shard / ".0.late.partial")
+            late[0].write_bytes(b"half")
+
+    tilseg.run(plan, folder / name, progress=write)
+    assert late
+    assert tilseg.verify(folder / name) == []
+    assert not list((folder / name).rglob("*.partial"))

@@ -14,7 +14,7 @@ from tilseg.card import ClassInfo
 from tilseg.georef import Georef
 from tilseg.sink import Progress
 from tilseg.sinks.ngff import MaskInfo, parse_group_json, probabilities_json
-from tilseg.sinks.shards import BlockArray, replace_bytes, sweep
+from tilseg.sinks.shards import BlockArray, replace_bytes
 from tilseg.sinks.zarr import build_pyramid
 from tilseg.window import Size, Window
 
@@ -80,10 +80,6 @@ class ProbabilityStore:
     def block_crc(self, window: Window) -> int:
         """What `commit` returned for what is now stored; raises as `read` does."""
         return self._level0.block_crc(window)
-
-    def sweep(self) -> int:
-        """Remove private files of attempts that died, while nobody commits; how many."""
-        return sweep(self.path)
 
     def finish(
         self,

@@ -23,7 +23,8 @@ from numpy.typing import DTypeLike, NDArray
 from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
-from tilseg.errors import DamageError, ExistsError, InputError, OutputError
+from tilseg.durable import writing
+from tilseg.errors import DamageError, ExistsError, InputError
 from tilseg.sink import windows_of
 from tilseg.window import Size, Window
 
@@ -223,24 +224,21 @@ def replace_bytes(target: Path, content: bytes, attempt: str = "") -> None:
     Raises OutputError E-OUTPUT-WRITE; the private file is gone then too.
     """
     private = target.with_name(f".{target.name}.{attempt}{uuid.uuid4().hex}.partial")
-    try:
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             private.write_bytes(content)
             os.replace(private, target)
         finally:
             private.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError("E-OUTPUT-WRITE", path=target, reason=reason) from error
 
 
-def sweep(folder: Path) -> int:
-    """Remove the private files of attempts that died, anywhere in `folder`; returns how many.
+def sweep(folder: Path) -> None:
+    """Remove the private files of all attempts, anywhere in `folder`.
 
-    Only for when nobody commits there: it can't tell a dead attempt from a running one.
+    One of a dead process stays for ever; one of a living process, which computes a block a second
+    time, has nothing to add. Raises OutputError E-OUTPUT-WRITE.
     """
-    strays = list(folder.rglob(".*.partial"))
-    for stray in strays:
-        stray.unlink(missing_ok=True)
-    return len(strays)
+    with writing(folder):
+        for stray in list(folder.rglob(".*.partial")):
+            stray.unlink(missing_ok=True)

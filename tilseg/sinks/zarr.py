@@ -15,7 +15,7 @@ from tilseg.errors import InputError
 from tilseg.georef import Georef
 from tilseg.sink import Progress, windows_of
 from tilseg.sinks.ngff import MaskInfo, group_json, parse_group_json
-from tilseg.sinks.shards import BlockArray, chunk_side, replace_bytes, sweep
+from tilseg.sinks.shards import BlockArray, chunk_side, replace_bytes
 from tilseg.source import Level
 from tilseg.window import Size, Window
 
@@ -141,10 +141,6 @@ class MaskStore:
     def block_crc(self, window: Window) -> int:
         """What `commit` returned for the class values now stored; raises as `read` does."""
         return self._arrays[0].block_crc(window)
-
-    def sweep(self) -> int:
-        """Remove private files of attempts that died, while nobody commits; how many."""
-        return sweep(self.path)
 
     def finish(
         self,
