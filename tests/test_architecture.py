@@ -33,6 +33,7 @@ FLOORS = {
     "models": 3,
     "sinks": 3,
     "regions": 3,
+    "polygons": 4,
     "statistics": 3,
     "planning": 3,
     "budget": 1,
@@ -62,14 +63,14 @@ FLOORS = {
 # library -> rooms that may import it
 HEAVY = {
     "torch": {"models", "training"},
-    "rasterio": {"sources", "sinks", "regions", "truth"},
+    "rasterio": {"sources", "sinks", "regions", "polygons", "truth"},
     "tifffile": {"sources", "sinks"},
     "zarr": {"sources", "sinks"},
     "dask": {"schedule"},
     "distributed": {"schedule"},
     "skimage": {"regions", "training"},
     "PIL": {"metrics"},
-    "pyogrio": {"truth"},
+    "pyogrio": {"polygons", "truth"},
     "click": {"cli"},
     "rich": {"cli", "training"},
 }

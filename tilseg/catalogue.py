@@ -37,6 +37,10 @@ USAGE: Words = {
         "no class is named border, the classes are {names}",
         "name its value with --border-class",
     ),
+    "E-POLYGON-EXTRA": (
+        "writing polygons as {format} needs pyogrio",
+        "install it with pip install 'tilseg[gis]', or choose geojson or geoparquet",
+    ),
     "E-LEGEND": ("{path}: is no legend: {reason}", "see the guide to evaluate for its form"),
 }
 
@@ -256,6 +260,10 @@ OUTPUT: Words = {
         "{path}: reads back differently from what was written ({reason}); nothing was published",
         "check the disk and run the same command again",
     ),
+    "E-POLYGON-DEGREES": (
+        "{count} corners of regions have no longitude and latitude, which GeoJSON is in",
+        "choose other formats with --polygons",
+    ),
     "E-OUTPUT-INPUT": (
         "{path}: the output would touch the input {input}",
         "choose another with -o",
@@ -304,7 +312,7 @@ EXISTS: Words = {
         "choose another with -o",
     ),
     "E-MEASURE-EXISTS": (
-        "{path}: exists and holds more than tables of regions that could be replaced",
+        "{path}: exists and holds more than tables and polygons of regions that could be replaced",
         "choose another with -o",
     ),
     "E-EXISTS-ADDED": (

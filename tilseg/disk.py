@@ -27,6 +27,8 @@ _PYRAMID, _EXPORT, _COPY = 1.6, 1.4, 2.0
 # as measured on stained nuclei, and on white noise of three classes.
 _TABLES, _TABLES_NOISE = 0.2, 30.0
 _LABELS, _LABELS_NOISE = 0.2, 6.0
+# Of each file of polygons, on the same.
+_POLYGONS, _POLYGONS_NOISE = 0.4, 100.0
 # No file takes less.
 _SECTOR = 4096
 
@@ -77,6 +79,11 @@ def needed(
         if plan.regions.labels:
             each["labels.zarr"] = int(_LABELS * grid.shape.area)
             most += int(_LABELS_NOISE * grid.shape.area)
+        if plan.regions.polygons:
+            # One more: the corners, until all are written.
+            files = 1 + len(plan.regions.polygons)
+            each["polygons"] = int(_POLYGONS * grid.shape.area * files)
+            most += int(_POLYGONS_NOISE * grid.shape.area * files)
     return Need(each, most)
 
 

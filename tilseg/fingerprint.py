@@ -5,7 +5,7 @@ Batch size, workers, memory and scheduler are not in it: they never change a pix
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -44,7 +44,7 @@ def fingerprint(plan: Plan, identity: dict[str, Any], outputs: tuple[str, ...]) 
         "device": plan.device,
         "threads": plan.threads,
         "probabilities": plan.probabilities,
-        "regions": None if plan.regions is None else asdict(plan.regions),
+        "regions": plan_to_json(plan)["regions"],
         "outputs": list(outputs),
         "schema": PIXEL_SCHEMA,
     }

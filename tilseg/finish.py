@@ -19,6 +19,8 @@ from tilseg.georef import Georef
 from tilseg.instances import find_instances, measure_instances
 from tilseg.journal import BlockRecord
 from tilseg.plan import Plan
+from tilseg.polygons.files import write_polygons
+from tilseg.polygons.placing import Place
 from tilseg.receipt import receipt, summarise
 from tilseg.regions import BlockTable, RegionTable, label_blocks
 from tilseg.regions.files import LABELS, write_tables
@@ -46,6 +48,7 @@ Phase = Literal[
     "instances",
     "regions",
     "labels",
+    "polygons",
 ]
 Report = Callable[[Phase, int, int], None]
 _Measured = tuple[Callable[[Window], NDArray[Any]], RegionTable]
@@ -110,10 +113,12 @@ class Finisher:
         return self.source.georef.decimated(level.row_factor, level.col_factor)
 
     def write_regions(self, records: Mapping[int, BlockRecord]) -> RegionTable | None:
-        """The tables of regions or instances, and their labels where they are wanted; None where none are.
+        """The tables of regions or instances, and their labels and polygons where they are wanted;
+        None where none are.
 
-        After `write_masks`, which checks the blocks. Raises OutputError E-OUTPUT-WRITE or
-        E-OUTPUT-READBACK, and InputError where instances need an image that can't be read again.
+        After `write_masks`, which checks the blocks. Raises OutputError E-OUTPUT-WRITE,
+        E-OUTPUT-READBACK or E-POLYGON-DEGREES, and InputError where instances need an image that
+        can't be read again.
         """
         stores, options = Stores.open(self.folder, self.plan), self.plan.regions
         if options is None:
@@ -129,6 +134,17 @@ class Finisher:
                 name=printable(Path(self.plan.source).stem),
                 georef=self._georef,
                 progress=lambda done, total: self.report("labels", done, total),
+            )
+        if options.polygons:
+            level = self.source.levels[self.plan.level]
+            write_polygons(
+                regions,
+                label_blocks(read, regions),
+                options,
+                Place(self._georef, self.plan.grid.shape, (level.row_factor, level.col_factor)),
+                self.card.classes,
+                self.result,
+                lambda done, total: self.report("polygons", done, total),
             )
         return regions
 

@@ -119,6 +119,7 @@ def _counts(shape: Size, step: Size) -> Size:
 
 
 AreaUnit = Literal["px", "um2", "mm2", "m2", "ha", "km2"]
+PolygonFormat = Literal["geojson", "geoparquet", "gpkg", "fgb"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,9 @@ class RegionOptions:
     min_area, area_unit: regions below this area are left out, in pixels or in the world.
     instances: how objects of one class that touch are told apart; None where what touches is one
         region. "own": as the model's card says, or, of a mask that a run made, as that did.
+    only: the classes whose regions are wanted, all where empty.
+    polygons: formats to write their outlines in. simplify: by about how many pixels these may
+        be simplified.
     """
 
     connectivity: Literal[4, 8] = 8
@@ -137,6 +141,9 @@ class RegionOptions:
     labels: bool = False
     min_area: float = 0.0
     area_unit: AreaUnit = "px"
+    only: tuple[int, ...] = ()
+    polygons: tuple[PolygonFormat, ...] = ()
+    simplify: float = 0.0
     instances: InstanceRule | Literal["own"] | None = "own"
 
     def settled(self, own: InstanceRule | None, names: Sequence[str]) -> RegionOptions:

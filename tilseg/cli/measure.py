@@ -75,6 +75,8 @@ def command(
     regions = chosen_regions(**choices)
     if regions.labels and output is None:
         raise click.UsageError("--labels needs a folder for labels.zarr; give it with -o")
+    if regions.polygons and output is None:
+        raise click.UsageError("--polygons needs a folder for its files; give it with -o")
 
     with ProgressDisplay() as display:
         found = measure(

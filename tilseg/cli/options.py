@@ -6,14 +6,16 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import click
 
 from tilseg.cli.config import load_config
 from tilseg.errors import UsageError
 from tilseg.instance_rule import MAX_RADIUS, Border, InstanceRule, Watershed
-from tilseg.plan import AreaUnit, RegionOptions
+from tilseg.plan import AreaUnit, PolygonFormat, RegionOptions
+
+POLYGON_FORMATS: tuple[PolygonFormat, ...] = get_args(PolygonFormat)
 
 
 class BandList(click.ParamType[tuple[int, ...]]):
@@ -47,6 +49,19 @@ class Names(click.ParamType[tuple[str, ...]]):
                 raise UsageError("E-OPTION", option=self.option, value=part, allowed=allowed)
         # In one order, so that "tif,zarr" and "zarr,tif" are the same run.
         return tuple(name for name in self.allowed if name in parts)
+
+
+class ClassValues(click.ParamType[tuple[int, ...]]):
+    """Values of classes: 1,3."""
+
+    name = "bands"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        parts = value if isinstance(value, tuple | list) else str(value).split(",")
+        if not all(str(part).isdecimal() for part in parts):
+            allowed = "values of classes such as 1,3"
+            raise UsageError("E-OPTION", option=param.opts[0], value=value, allowed=allowed)
+        return tuple(sorted({int(part) for part in parts}))
 
 
 class Duration(click.ParamType[float]):
@@ -114,6 +129,12 @@ def region_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--shape", is_flag=True, help="Measure convex hulls too."),
         click.option(
+            "--only",
+            type=ClassValues(),
+            metavar="CLASSES",
+            help="Leave out the regions of all other classes: 1,3.",
+        ),
+        click.option(
             "--instances",
             type=InstanceWay(),
             default="own",
@@ -128,6 +149,18 @@ def region_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="The class of borders for --instances border.  [default: the one named border]",
         ),
         click.option("--labels", is_flag=True, help="Write labels.zarr too: numbers of regions."),
+        click.option(
+            "--polygons",
+            type=Names("--polygons", POLYGON_FORMATS),
+            metavar="FORMATS",
+            help=f"Write outlines of regions too: {', '.join(POLYGON_FORMATS)}.",
+        ),
+        click.option(
+            "--simplify",
+            type=click.FloatRange(min=0),
+            metavar="PIXELS",
+            help="Simplify outlines by about so much; common sides stay common.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -139,11 +172,16 @@ def chosen_regions(
     connectivity: str,
     min_area: tuple[float, str] | None,
     shape: bool,
-    labels: bool,
+    only: tuple[int, ...] | None,
     instances: InstanceRule | Literal["own"] | None,
     border_class: int | None,
+    labels: bool,
+    polygons: tuple[PolygonFormat, ...] | None,
+    simplify: float | None,
 ) -> RegionOptions:
     """What the options of `region_options` ask for."""
+    if simplify and not polygons:
+        raise click.UsageError("--simplify is of outlines; ask for these with --polygons")
     least, unit = min_area or (0.0, "px")
     if border_class is not None:
         if not isinstance(instances, Border):
@@ -156,6 +194,9 @@ def chosen_regions(
         min_area=least,
         area_unit=cast("AreaUnit", unit),
         instances=instances,
+        only=only or (),
+        polygons=polygons or (),
+        simplify=simplify or 0.0,
     )
 
 

@@ -29,8 +29,11 @@ def planned(
     """The image, the model and the plan that the options ask for."""
     of_image = ("series", "channel", "z", "t", "palette", "allow_vrt")
     chosen = {name: choices.pop(name) for name in of_image}
-    names = ("connectivity", "min_area", "shape", "labels", "instances", "border_class")
-    regions = chosen_regions(**{name: choices.pop(name) for name in names})
+    of_regions = (
+        *("connectivity", "min_area", "shape", "only", "instances", "border_class"),
+        *("labels", "polygons", "simplify"),
+    )
+    regions = chosen_regions(**{name: choices.pop(name) for name in of_regions})
     if choices.pop("no_regions"):
         if regions != RegionOptions():
             raise click.UsageError("--no-regions excludes the options of regions; leave out either")

@@ -33,6 +33,7 @@ _PHASES = {
     "instances": "instances",
     "regions": "regions",
     "labels": "labels.zarr",
+    "polygons": "polygons",
     "measure": "measuring",
     "check": "reading back",
     "compare": "comparing",
@@ -190,6 +191,9 @@ def print_summary(report: RunReport, output: Path) -> None:
         console.print(Text("mask  ") + _text(str(mask)), soft_wrap=True)
     if has_regions:
         console.print(Text("table ") + _text(str(output / "regions.csv")), soft_wrap=True)
+    for path in sorted(output.glob("regions.*")):
+        if path.suffix not in (".csv", ".parquet"):
+            console.print(Text("polygons ") + _text(str(path)), soft_wrap=True)
 
 
 def _text(content: str) -> Text:

@@ -99,4 +99,6 @@ def measure_instances(
     found = alone.merge(tables())
     columns = found.columns | {"class": instances.classes[found.columns["class"]]}
     background = found.background - instances.nodata
-    return replace(found, columns=columns, background=background, nodata=instances.nodata)
+    found = replace(found, columns=columns, background=background, nodata=instances.nodata)
+    only = () if measuring.options is None else measuring.options.only
+    return found.select(np.isin(columns["class"], only)) if only else found

@@ -35,6 +35,7 @@ class MapGrid:
     """A georeferenced grid of pixels on its ellipsoid.
 
     ellipsoid: None for a CRS that has none, which then has no areas either.
+    is_geographic: whether the CRS is in longitude and latitude.
     planar_area: area in m^2 of a pixel as the grid has it; None in degrees.
     """
 
@@ -42,7 +43,7 @@ class MapGrid:
         assert georef.crs is not None
         self.affine: Affine = georef.affine
         self._crs = crs = _crs(georef.crs)
-        self._is_geographic = bool(crs.is_geographic)
+        self.is_geographic = bool(crs.is_geographic)
         self.ellipsoid: Ellipsoid | None = None
         self.planar_area: float | None = None
         found = re.search(_ELLIPSOID, crs.to_wkt())
@@ -63,7 +64,7 @@ class MapGrid:
     @property
     def has_parallel_rows(self) -> bool:
         """Whether each row of pixels lies between two parallels."""
-        return self._is_geographic and self.affine.b == self.affine.d == 0
+        return self.is_geographic and self.affine.b == self.affine.d == 0
 
     def to_crs(self, rows: _Floats, cols: _Floats) -> tuple[_Floats, _Floats]:
         """Coordinates of places counted in pixels from the corner of pixel (0, 0)."""
@@ -123,7 +124,7 @@ class MapGrid:
         """(n, 3) places on the ellipsoid, not finite where there is none."""
         assert self.ellipsoid is not None
         x, y = self.to_crs(rows, cols)
-        if not self._is_geographic:
+        if not self.is_geographic:
             x, y = self._to_base(x, y)
         with np.errstate(invalid="ignore"):
             return self.ellipsoid.point(x * self._radian, y * self._radian)

@@ -96,7 +96,7 @@ class Measuring:
     def of_instances(self) -> Measuring:
         """The same for a map of the mask's instances, whose every value but 0 is one."""
         assert self.options is not None
-        options = replace(self.options, instances=None)
+        options = replace(self.options, instances=None, only=())
         return replace(self, options=options, nodata=None, background=0, classes=0)
 
     def block(
@@ -126,18 +126,21 @@ class Measuring:
         return table, areas
 
     def merge(self, tables: Iterable[BlockTable]) -> RegionTable:
-        """The regions of the whole mask, in its world, without those that are too small."""
+        """The regions of the whole mask, in its world, without those that are not wanted."""
         regions = merge(tables, self.grid)
         if self.world is not None:
             regions = self.world.describe(regions)
-        if self.options is None or self.options.min_area <= 0:
+        if self.options is None or not (self.options.min_area or self.options.only):
             return regions
         least, unit = self.options.min_area, self.options.area_unit
         area = regions.columns["area"]
         if unit != "px":
             length, squares = _AREAS[unit]
             area, least = regions.columns[f"area_{length}2"], least * squares
-        return regions.select(area >= least)
+        keep = area >= least
+        if self.options.only:
+            keep &= np.isin(regions.columns["class"], self.options.only)
+        return regions.select(keep)
 
 
 def _class_areas(

@@ -14,12 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilseg.ahead import ahead
+from tilseg.card import Card, ClassInfo
 from tilseg.durable import remove, sync_directory, sync_tree, unseal, writing
 from tilseg.errors import ExistsError, InputError, OutputError
 from tilseg.fingerprint import plan_from_json
+from tilseg.georef import Georef
 from tilseg.instance_rule import InstanceRule
 from tilseg.instances import find_instances, measure_instances
 from tilseg.plan import RegionOptions
+from tilseg.polygons import files as polygon_files
+from tilseg.polygons.placing import Place
 from tilseg.regions import BlockGrid, BlockTable, RegionTable, label_blocks
 from tilseg.regions.files import CSV, LABELS, PARQUET, write_tables
 from tilseg.regions.measuring import Measuring
@@ -54,7 +58,7 @@ def measure(
 
     mask: a mask as a file, an array, a mask.zarr or the directory of a run. image: the image
     under it, for the intensity columns; the level of the mask's size is taken, all its bands.
-    output: a directory for regions.parquet, regions.csv and, if wanted, labels.zarr.
+    output: a directory for regions.parquet, regions.csv and, if wanted, labels.zarr and polygons.
     nodata, background: value without a class, and the class that forms no regions; None where
     there is none; "own" for what the mask says itself, and else None and 0. How objects that
     touch are told apart (`regions.instances`) is also the mask's own: as the run did that made it.
@@ -63,9 +67,10 @@ def measure(
     Raises InputError (exit 4) for what can't be read, is no mask or does not fit together,
     UsageError (2) for options, OutputError (7) and ExistsError (10) for `output`.
     """
-    place = None if output is None else Path(output).absolute()
-    if place is not None:
-        _check_output(place)
+    folder = None if output is None else Path(output).absolute()
+    polygon_files.check_formats(regions)
+    if folder is not None:
+        _check_output(folder)
     with ExitStack() as stack:
         opened = _open_mask(mask, nodata, background)
         stack.callback(opened.source.close)
@@ -74,18 +79,28 @@ def measure(
             under = image if isinstance(image, Source) else open_source(image)
             if under is not image:
                 stack.callback(under.close)
-        measuring = _measuring(opened, under, regions)
+        place = _place(opened, under)
+        measuring = Measuring.on(
+            place.georef,
+            BlockGrid(place.shape, opened.block),
+            regions.settled(opened.instances, [info.name for info in opened.classes]),
+            nodata=opened.marker,
+            background=opened.background,
+        )
         read, found = _measured(opened, under, measuring, stack, progress)
         if found.nodata == found.grid.shape.area:
             raise InputError("E-MASK-NO-DATA", path=opened.path)
-        if place is not None:
-            _write(found, read, opened, regions, place)
+        if folder is not None:
+            _write(found, read, opened, regions, place, folder)
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Mask:
-    """A mask that is read by windows; `nodata` may be negative, what is measured never is."""
+    """A mask that is read by windows; `nodata` may be negative, what is measured never is.
+
+    classes: names and colours by value, () where they are not known.
+    """
 
     path: str
     source: Source
@@ -93,7 +108,7 @@ class _Mask:
     nodata: int | None
     background: int | None
     instances: InstanceRule | None
-    names: tuple[str, ...]
+    classes: tuple[ClassInfo, ...]
 
     @property
     def marker(self) -> int:
@@ -127,17 +142,17 @@ def _open_mask(mask: Image, nodata: Value, background: Value) -> _Mask:
     nodata = stated if nodata == "own" else nodata
     if nodata is not None and nodata == background:
         nodata = None
-    return _Mask(path, source, own.block or _BLOCK, nodata, background, own.instances, own.names)
+    return _Mask(path, source, own.block or _BLOCK, nodata, background, own.instances, own.classes)
 
 
 @dataclass(frozen=True, slots=True)
 class _Own:
-    """What a mask says of itself: its background, how a run told instances apart in it, the names
-    of its classes, and the blocks it is stored in (None where any will do)."""
+    """What a mask says of itself: its background, how a run told instances apart in it, its
+    classes, and the blocks it is stored in (None where any will do)."""
 
     background: int | None = 0
     instances: InstanceRule | None = None
-    names: tuple[str, ...] = ()
+    classes: tuple[ClassInfo, ...] = ()
     block: Size | None = None
 
 
@@ -154,8 +169,10 @@ def _facts(path: Path) -> tuple[Path, _Own]:
             # Somebody else's zarr, for which there is a reader.
             return path, own
         if store.finished:
-            names = tuple(info.name for info in store.classes)
-            return path, replace(own, background=store.background, names=names, block=store.block)
+            classes = store.classes
+            return path, replace(
+                own, background=store.background, classes=classes, block=store.block
+            )
     return path, own
 
 
@@ -163,26 +180,24 @@ def _of_run(receipt: Path) -> _Own:
     try:
         content = unseal(receipt.read_bytes())
         regions = plan_from_json(content["plan"]).regions
-        model = content["model"]
-        return _Own(
-            background=model["background"],
-            instances=None if regions is None else regions.rule,
-            names=tuple(info["name"] for info in model["classes"]),
-        )
+        card = Card.model_validate(content["model"])
+        instances = None if regions is None else regions.rule
+        return _Own(card.background, instances, card.classes)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"the receipt is damaged ({error})"
         raise InputError("E-INPUT-READ", path=receipt, reason=reason) from error
 
 
-def _measuring(mask: _Mask, image: Source | None, options: RegionOptions) -> Measuring:
-    grid = BlockGrid(mask.source.shape, mask.block)
-    georef = mask.source.georef
-    if image is not None:
-        level = image.levels[_level(image, grid.shape)]
-        if world_units(georef, grid.shape) is None:
-            georef = image.georef.decimated(level.row_factor, level.col_factor)
-    options = options.settled(mask.instances, mask.names)
-    return Measuring.on(georef, grid, options, nodata=mask.marker, background=mask.background)
+def _place(mask: _Mask, image: Source | None) -> Place:
+    """Where the mask lies: by itself, or where it does not say so, as the image under it."""
+    shape = mask.source.shape
+    georef: Georef = mask.source.georef
+    if image is None:
+        return Place(georef, shape)
+    level = image.levels[_level(image, shape)]
+    if world_units(georef, shape) is None:
+        georef = image.georef.decimated(level.row_factor, level.col_factor)
+    return Place(georef, shape, (level.row_factor, level.col_factor))
 
 
 def _level(image: Source, shape: Size) -> int:
@@ -249,12 +264,17 @@ def _check_output(output: Path) -> None:
         raise OutputError("E-OUTPUT-PARENT", path=output, parent=output.parent)
     if os.path.lexists(output):
         names = {path.name for path in output.iterdir()} if output.is_dir() else {""}
-        if not names <= {CSV, PARQUET, LABELS}:
+        if not names <= {CSV, PARQUET, LABELS, *polygon_files.NAMES}:
             raise ExistsError("E-MEASURE-EXISTS", path=output)
 
 
 def _write(
-    regions: RegionTable, read: _Read, mask: _Mask, options: RegionOptions, output: Path
+    regions: RegionTable,
+    read: _Read,
+    mask: _Mask,
+    options: RegionOptions,
+    place: Place,
+    output: Path,
 ) -> None:
     """Write the directory `output`; it appears when it is complete, in place of an older one."""
     with writing(output):
@@ -273,6 +293,9 @@ def _write(
                     name=Path(mask.path).stem,
                     georef=mask.source.georef,
                 )
+            if options.polygons:
+                blocks = label_blocks(read, regions)
+                polygon_files.write_polygons(regions, blocks, options, place, mask.classes, ready)
             sync_tree(ready)
             if output.exists():
                 output.rename(stage / "old")

@@ -26,6 +26,7 @@ from tilseg.infer import NODATA, BlockFailure, Job, versions
 from tilseg.journal import BadTile, BlockRecord, Journal
 from tilseg.ownership import check_apart
 from tilseg.plan import Plan, RegionOptions
+from tilseg.polygons.files import check_formats
 from tilseg.receipt import bad_tiles
 from tilseg.regions.measuring import Measuring
 from tilseg.resume import recover
@@ -133,6 +134,7 @@ def run(
     options = RunOptions(tuple(outputs), cluster, batch, overwrite, on_bad_tile)
     source = open_source(plan.source)
     try:
+        check_formats(plan.regions)
         # Refuses a least area in a unit that the mask does not have.
         Measuring.of_run(plan, source, read_card(plan.model), NODATA)
         check_apart(space.places, [*source.files, Path(plan.model)])
