@@ -35,10 +35,24 @@ What tilseg reads:
 | OME-Zarr 0.1 to 0.5, plain zarr v2 and v3 | zarr |
 | PNG, JPEG (whole in memory, so with a bound on their size) | imagecodecs |
 | numpy arrays, from Python | numpy |
+| with `--allow-vrt`: a GDAL VRT that puts TIFFs on this machine together | rasterio (GDAL) |
+| with `--allow-remote`: a TIFF at an http or https address | tifffile and imagecodecs |
 
 Pixels are uint8, uint16, int16 or float32; bool, int8 and float16 are widened without loss. Other
 types are refused. Alpha bands and internal masks say which pixels are nodata; they are not bands
 for the network.
+
+## At an address
+
+With `--allow-remote`, `tilseg run https://host/scene.tif` reads what it needs of a TIFF by ranges of
+bytes, and keeps nothing of it on the disk. It is meant for COGs and other tiled TIFFs. The server must
+answer such requests, as object stores and most web servers do. Each answer is compared with the
+first: a file that changes meanwhile is not mixed, and the run ends with exit code 4. A request that fails
+is tried four times, then its tile three times; after that the same command continues.
+
+What is not read: an address with a user name, or with something after its path, since it may be
+secret and would stand in the receipt; a redirection; internal masks and the few compressions that only
+GDAL decodes; OME-Zarr; `s3://` and its kin. A public bucket has an https address too.
 
 ## Real files
 

@@ -70,6 +70,7 @@ HEAVY = {
     "distributed": {"schedule"},
     "skimage": {"regions", "training"},
     "PIL": {"metrics"},
+    "urllib3": {"sources"},
     "pyogrio": {"polygons", "truth"},
     "click": {"cli"},
     "rich": {"cli", "training"},

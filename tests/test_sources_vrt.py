@@ -86,6 +86,9 @@ def test_it_is_refused_unless_allowed(mosaic):
     ) as e:
         open_source(mosaic)
     assert e.value.id == "E-INPUT-VRT"
+    # No name gives that leave, only who calls.
+    with pytest.raises(InputError, match="--allow-vrt"):
+        open_source(f"{mosaic}#vrt=follow")
     # The name does not matter, only what it is.
     mosaic.rename(mosaic.with_name("a.tif"))
     with pytest.raises(InputError, match="is a GDAL VRT"):

@@ -47,8 +47,12 @@ USAGE: Words = {
 INPUT: Words = {
     "E-INPUT-MISSING": ("{path}: no such file", "check the path"),
     "E-INPUT-REMOTE": (
-        "{path}: is an address, and only files are read",
-        "download it first, or mount where it lies",
+        "{path}: is an address, which is read only where that is allowed",
+        "allow it with --allow-remote, or download it first",
+    ),
+    "E-INPUT-ADDRESS": (
+        "{address}: {reason}",
+        "check the address and the connection, or download the file first",
     ),
     "E-INPUT-NAME": (
         "{path}: its name is not UTF-8 text",

@@ -111,6 +111,7 @@ class Choice:
         are bands unless one is chosen. z also counts the pages of a plain multi-page TIFF.
     palette: "index" reads the class numbers of a palette image, "expand" its colours.
     vrt: "follow" reads the files that a GDAL VRT names; without it a VRT is refused.
+    remote: "fetch" reads an address; without it one is refused.
     """
 
     series: int | None = None
@@ -119,6 +120,7 @@ class Choice:
     t: int | None = None
     palette: Literal["index", "expand"] | None = None
     vrt: Literal["follow"] | None = None
+    remote: Literal["fetch"] | None = None
 
     def __str__(self) -> str:
         """What was chosen, as `make_uri` writes it: "series=1&z=4", or ""."""
@@ -131,18 +133,19 @@ class Choice:
     def refuse_all_but(self, path: object, *allowed: str) -> None:
         """Raise UsageError E-CHOICE if anything is chosen that the image does not offer.
 
-        The numbers as they are (palette "index") can be had of every image.
+        The numbers as they are (palette "index") can be had of every image, and leave to fetch it
+        (remote) chooses nothing of it.
         """
         for name, value in self._chosen():
-            if name not in allowed and value != "index":
+            if name not in (*allowed, "remote") and value != "index":
                 raise UsageError("E-CHOICE", path=path, option=name, value=value)
 
 
 _CHOSEN = re.compile(r"(?P<path>.+)#(?P<choice>[a-z]+=\w+(&[a-z]+=\w+)*)", re.DOTALL)
 
 
-def make_uri(path: Path, choice: Choice) -> str:
-    """`path`, absolute, and after a "#" what was chosen of it."""
+def make_uri(path: Any, choice: Choice) -> str:
+    """`path` (a Path or an address), absolute, and after a "#" what was chosen of it."""
     return f"{path.absolute()}#{choice}" if str(choice) else str(path.absolute())
 
 
@@ -152,14 +155,18 @@ def _split_uri(image: str) -> tuple[str, Choice]:
     if found is None or os.path.lexists(image):
         return image, Choice()
     named: dict[str, Any] = dict(pair.split("=") for pair in found["choice"].split("&"))
-    palette, vrt = named.pop("palette", None), named.pop("vrt", None)
-    words = palette in (None, "index", "expand") and vrt in (None, "follow")
+    palette, vrt, remote = (named.pop(name, None) for name in ("palette", "vrt", "remote"))
+    words = (
+        palette in (None, "index", "expand"),
+        vrt in (None, "follow"),
+        remote in (None, "fetch"),
+    )
     # No file has so many images that their number takes ten digits.
     numbers = {n: int(v) for n, v in named.items() if v.isdecimal() and len(v) < 10}
     known = numbers.keys() <= {"series", "channel", "z", "t"}
-    if not words or not known or len(numbers) != len(named):
+    if not all(words) or not known or len(numbers) != len(named):
         return image, Choice()
-    return found["path"], Choice(**numbers, palette=palette, vrt=vrt)
+    return found["path"], Choice(**numbers, palette=palette, vrt=vrt, remote=remote)
 
 
 # name -> (module, function that says from path and first bytes whether to try it). The order
@@ -218,16 +225,18 @@ def open_source(
     t: int | None = None,
     palette: Literal["index", "expand"] | None = None,
     allow_vrt: bool = False,
+    allow_remote: bool = False,
 ) -> Source:
     """Open an image by path or uri, or wrap an array of (rows, cols) or (rows, cols, bands).
 
     The options choose from files that hold several images: see `Choice`. Nothing is ever
     taken silently: a file that leaves a choice open is refused, with what there is to choose.
-    allow_vrt: read the files that a GDAL VRT names, if they are TIFFs on this machine. Nothing
-    is ever fetched from an address.
+    allow_vrt: read the files that a GDAL VRT names, if they are TIFFs on this machine.
+    allow_remote: read a TIFF at an http or https address that holds no secret, by ranges of bytes;
+    without it nothing is ever fetched.
 
-    Raises InputError (exit 4): E-INPUT-MISSING, -REMOTE, -NAME, -DIRECTORY, -NOT-FILE, -EMPTY,
-    -FORMAT, -TRUNCATED, -READ, -DTYPE, -AMBIGUOUS, -PALETTE, -SEGMENT, -SPARSE, -REFERS, -VRT;
+    Raises InputError (exit 4): E-INPUT-MISSING, -REMOTE, -ADDRESS, -NAME, -DIRECTORY, -NOT-FILE,
+    -EMPTY, -FORMAT, -TRUNCATED, -READ, -DTYPE, -AMBIGUOUS, -PALETTE, -SEGMENT, -SPARSE, -REFERS, -VRT;
     UsageError E-CHOICE (exit 2) for an option the image has no use for.
     """
     from tilseg.sources import array
@@ -239,24 +248,47 @@ def open_source(
     if isinstance(image, str) and image.startswith(array.SCHEME):
         return array.reopen(image)
     name, choice = _split_uri(os.fspath(image))
-    if str(options):
-        choice = replace(options, vrt=choice.vrt)
-    if allow_vrt:
-        choice = replace(choice, vrt="follow")
+    # What is allowed is never taken from a name: names come from strangers, too.
+    vrt: Literal["follow"] | None = "follow" if allow_vrt else None
+    remote: Literal["fetch"] | None = "fetch" if allow_remote else None
+    return _open(name, replace(options if str(options) else choice, vrt=vrt, remote=remote))
+
+
+def reopen_source(uri: str) -> Source:
+    """The image of a `Source.uri`, with what was allowed when it was first opened.
+
+    Raises as `open_source` does.
+    """
+    from tilseg.sources import array
+
+    return array.reopen(uri) if uri.startswith(array.SCHEME) else _open(*_split_uri(uri))
+
+
+def _open(name: str, choice: Choice) -> Source:
     if _ADDRESS.match(name) and not os.path.lexists(name):
-        raise InputError("E-INPUT-REMOTE", path=name)
+        if choice.remote is None:
+            raise InputError("E-INPUT-REMOTE", path=public_address(name))
+        from tilseg.sources import remote
+
+        return remote.open_address(name, choice)
     path = Path(name)
     head = _first_bytes(path)
     for reader, (module, claims) in _READERS.items():
         if claims(path, head):
             # To allow what a file does not do is no choice of it.
-            asked = choice if reader == "vrt" else replace(choice, vrt=None)
+            vrt = choice.vrt if reader == "vrt" else None
+            asked = replace(choice, vrt=vrt, remote=None)
             source: Source | None = importlib.import_module(module).open_path(path, asked)
             if source is not None:
                 return source
     if path.is_dir():
         raise InputError("E-INPUT-DIRECTORY", path=path)
     raise InputError("E-INPUT-FORMAT", path=path, reason=describe(head), expected=_EXPECTED)
+
+
+def public_address(address: str) -> str:
+    """An address without what may be secret: a user's name, a password, and all after the path."""
+    return re.split(r"[?#]", re.sub(r"//.*@", "//", address), maxsplit=1)[0]
 
 
 def _first_bytes(path: Path, count: int = 512) -> bytes:

@@ -213,7 +213,7 @@ IMAGES: dict[str, Callable[[Path, Canaries], object]] = {
 
 NAMES = ("{url}", "/vsicurl/{url}", "vrt://{file}", "GTIFF_DIR:1:{file}", "file://{file}",
          "/vsisubfile/0_100,{file}", "/vsizip/{file}/a.tif", "zip+file://{file}!a.tif",
-         "/vsistdin/", "WMS:{url}", 'ZARR:"/vsicurl/{url}"', "{url}#vrt=follow")  # fmt: skip
+         "/vsistdin/", "WMS:{url}", 'ZARR:"/vsicurl/{url}"', "{url}#remote=fetch")  # fmt: skip
 
 
 def _run(capsys: Any, image: object, *more: str, model: str = "tiny.safetensors") -> int:

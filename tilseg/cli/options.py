@@ -215,6 +215,9 @@ def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--allow-vrt", is_flag=True, help="Read the TIFFs on this machine that a VRT names."
         ),
+        click.option(
+            "--allow-remote", is_flag=True, help="Read a TIFF at an http or https address."
+        ),
     ]
     for option in reversed(options):
         command = option(command)

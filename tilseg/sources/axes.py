@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tilseg.errors import InputError, UsageError
 from tilseg.source import Choice
@@ -21,7 +20,7 @@ class Axis:
 
 
 def places(
-    path: Path, axes: Sequence[Axis], choice: Choice, *, shown: str, bands_inside: bool
+    path: object, axes: Sequence[Axis], choice: Choice, *, shown: str, bands_inside: bool
 ) -> tuple[list[tuple[int, ...]], bool]:
     """Places on `axes` of the planes to read, and whether these planes are the bands.
 
@@ -44,7 +43,7 @@ def places(
     return [tuple(k if p is None else p for p in fixed) for k in range(count)], channels
 
 
-def _place(path: Path, axis: Axis, choice: Choice) -> int | None:
+def _place(path: object, axis: Axis, choice: Choice) -> int | None:
     """The chosen place on an axis, the only one, or None where it is open."""
     chosen: int | None = getattr(choice, axis.option) if axis.option else None
     if axis.size == 1:
@@ -54,13 +53,13 @@ def _place(path: Path, axis: Axis, choice: Choice) -> int | None:
     return chosen
 
 
-def check_range(path: Path, option: str, chosen: int, count: int) -> None:
+def check_range(path: object, option: str, chosen: int, count: int) -> None:
     """Raise UsageError E-CHOICE-RANGE unless `chosen` is one of `count` places."""
     if not 0 <= chosen < count:
         raise UsageError("E-CHOICE-RANGE", path=path, option=option, value=chosen, last=count - 1)
 
 
-def _ambiguous(path: Path, left: list[Axis], shown: str) -> InputError:
+def _ambiguous(path: object, left: list[Axis], shown: str) -> InputError:
     ways = [f"{axis.option} from 0 to {axis.size - 1}" for axis in left if axis.option]
     export = "one plane, by writing it to a file of its own"
     return InputError(

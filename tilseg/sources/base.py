@@ -5,14 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tilseg.errors import InputError, UsageError
 from tilseg.georef import Georef
-from tilseg.source import Choice, Level, file_identity, make_uri, open_source
+from tilseg.source import Choice, Level, file_identity, make_uri, reopen_source
+from tilseg.sources.address import Stored
 from tilseg.window import Size, Window
 
 # What networks take as it is, and what becomes one of these without loss.
@@ -134,20 +135,25 @@ class BaseSource(ABC):
         return enumerate(self.levels)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return open_source, (self.uri,)
+        return reopen_source, (self.uri,)
 
 
-class FileSource(BaseSource):
+_File = TypeVar("_File", bound=Stored)
+
+
+class FileSource(BaseSource, Generic[_File]):
     """A source that is one file: `path`, and what was chosen of it."""
 
-    def __init__(self, path: Path, choice: Choice, **facts: Any) -> None:
+    def __init__(self, path: _File, choice: Choice, **facts: Any) -> None:
         super().__init__(uri=make_uri(path, choice), **facts)
         self.path = path
         self.choice = choice
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return (self.path,)
+        return (self.path,) if isinstance(self.path, Path) else ()
 
     def identity(self) -> dict[str, Any]:
-        return {**file_identity(self.path), "choice": str(self.choice)}
+        path = self.path
+        found = file_identity(path) if isinstance(path, Path) else path.identity()
+        return {**found, "choice": str(self.choice)}

@@ -40,7 +40,7 @@ class MissingCodec(Exception):
     """GDAL was built without the codec of this file."""
 
 
-class GdalSource(FileSource):
+class GdalSource(FileSource[Path]):
     """One dataset, its overviews as levels."""
 
     def __init__(self, path: Path, choice: Choice, handles: Handles, segment_bytes: int) -> None:

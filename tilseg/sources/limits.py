@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tilseg.errors import InputError
 
 # Decoded bytes of one compressed strip, tile, chunk or picture beyond which an image can't be
@@ -16,7 +14,7 @@ _GIANT = 10**9
 _STORED = 1000
 
 
-def too_large(path: Path, kind: str, size: int) -> InputError:
+def too_large(path: object, kind: str, size: int) -> InputError:
     """The error for one strip, tile, chunk or picture of `size` decoded bytes."""
     return InputError(
         "E-INPUT-SEGMENT",
@@ -32,7 +30,7 @@ def needed_segments(pixels: int, count: int) -> int:
     return -(-count // _STORED) if pixels >= _GIANT else 0
 
 
-def check_stored(path: Path, *, pixels: int, stored: int, count: int, kind: str) -> None:
+def check_stored(path: object, *, pixels: int, stored: int, count: int, kind: str) -> None:
     """Raise InputError E-INPUT-SPARSE for a giant of which next to nothing is stored."""
     if stored < needed_segments(pixels, count):
         raise InputError(

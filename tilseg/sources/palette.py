@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ class Palette:
         return expanded
 
 
-def palette_of(path: Path, choice: Choice, directory: Directory, *, used: bool) -> Palette | None:
+def palette_of(path: object, choice: Choice, directory: Directory, *, used: bool) -> Palette | None:
     """The palette to expand; None for an image without one, or to be read as numbers.
 
     used: whether the image's numbers stand for the colours of its palette.

@@ -78,7 +78,7 @@ def open_path(path: Path, choice: Choice) -> Source:
     return PictureSource(path, choice, header)
 
 
-class PictureSource(FileSource):
+class PictureSource(FileSource[Path]):
     """A picture, decoded whole when first read."""
 
     def __init__(self, path: Path, choice: Choice, header: _Header) -> None:

@@ -23,6 +23,7 @@ from tilseg.errors import InputError, TilsegError
 from tilseg.georef import Georef
 from tilseg.source import Choice, Source
 from tilseg.sources import tiff_header as tags
+from tilseg.sources.address import Stored
 from tilseg.sources.base import FileSource, level_of, supported_dtype
 from tilseg.sources.palette import palette_of
 from tilseg.sources.tiff_checks import check_directory
@@ -44,7 +45,7 @@ def open_path(path: Path, choice: Choice) -> Source:
     directories = read_directories(path)
     first = directories[0]
     check_directory(first)
-    why = _not_for_tifffile(first)
+    why = not_for_tifffile(first)
     if why:
         from tilseg.sources import geotiff
 
@@ -52,7 +53,7 @@ def open_path(path: Path, choice: Choice) -> Source:
     return TiffSource(path, choice, first)
 
 
-def _not_for_tifffile(directory: Directory) -> str:
+def not_for_tifffile(directory: Directory) -> str:
     """What only GDAL decodes or turns into RGB, "" for what tifffile does right."""
     compression = directory.number(tags.COMPRESSION, 1)
     if compression == _OLD_JPEG:
@@ -75,10 +76,10 @@ def _not_for_tifffile(directory: Directory) -> str:
     return "" if known else f"compression {compression}"
 
 
-class TiffSource(FileSource):
-    """One image of a TIFF, by `choice`."""
+class TiffSource(FileSource[Stored]):
+    """One image of a TIFF, by `choice`, on this machine or at an address."""
 
-    def __init__(self, path: Path, choice: Choice, directory: Directory) -> None:
+    def __init__(self, path: Stored, choice: Choice, directory: Directory) -> None:
         with _in_words(path), tifffile.TiffFile(path, _multifile=False) as tif:
             # Counting the pages first is what ends on directories that point in a circle.
             len(tif.pages)
@@ -159,7 +160,7 @@ class TiffSource(FileSource):
 
 
 @contextmanager
-def _in_words(path: Path) -> Iterator[None]:
+def _in_words(path: object) -> Iterator[None]:
     """tifffile's many exceptions, and its log where it tells of damage, as an InputError."""
     log = logging.getLogger("tifffile")
     heard = _Heard()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tilseg.errors import InputError
+from tilseg.sources.address import Stored
 from tilseg.sources.limits import MAX_SEGMENT, check_stored, too_large
 from tilseg.sources.tiff_header import Directory, Segments
 
@@ -43,7 +43,7 @@ def check_directory(directory: Directory) -> None:
 
 
 def check_segments(
-    path: Path, segments: Segments, offsets: NDArray[Any], counts: NDArray[Any]
+    path: Stored, segments: Segments, offsets: NDArray[Any], counts: NDArray[Any]
 ) -> None:
     """Raise InputError E-INPUT-TRUNCATED, naming the first strip or tile not in the file."""
     if min(len(offsets), len(counts)) < segments.count:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tilseg.errors import InputError
+from tilseg.sources.address import Stored
 
 # tag numbers
 SUBFILE_TYPE, WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
@@ -69,7 +69,7 @@ class Segments:
 class Directory:
     """One image file directory: number `index` of the main chain."""
 
-    path: Path
+    path: Stored
     index: int
     order: Literal["<", ">"]
     tags: dict[int, Tag]
@@ -190,7 +190,12 @@ class Directory:
         )
 
 
-def read_directories(path: Path) -> tuple[Directory, ...]:
+def is_tiff(head: bytes) -> bool:
+    """Whether a file begins as a TIFF or BigTIFF does."""
+    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def read_directories(path: Stored) -> tuple[Directory, ...]:
     """All directories of the main chain, first to last.
 
     Raises InputError E-INPUT-READ for a damaged chain: a loop, or a place outside the file.
@@ -202,7 +207,7 @@ def read_directories(path: Path) -> tuple[Directory, ...]:
 class _Walk:
     """The chain of directories of an open file."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Stored, file: BinaryIO) -> None:
         self.path, self.file, self.size = path, file, path.stat().st_size
         head = file.read(16)
         self.order: Literal["<", ">"] = "<" if head[:2] == b"II" else ">"

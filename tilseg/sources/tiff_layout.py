@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from tilseg.errors import InputError
 from tilseg.source import Choice
+from tilseg.sources.address import Stored
 from tilseg.sources.axes import Axis, check_range, places
 from tilseg.sources.limits import MAX_SEGMENT, too_large
 from tilseg.sources.tiff_checks import check_segments
@@ -45,7 +45,7 @@ class Layout:
         return self.pages[0].cols
 
 
-def check_alone(path: Path, tif: Any) -> None:
+def check_alone(path: Stored, tif: Any) -> None:
     """Raise InputError E-INPUT-READ for one file of a multi-file OME-TIFF.
 
     tifffile, which is told not to open the others, would take what is here for all there is.
@@ -57,7 +57,7 @@ def check_alone(path: Path, tif: Any) -> None:
             raise InputError("E-INPUT-READ", path=path, reason=reason)
 
 
-def choose_series(path: Path, series: Any, choice: Choice) -> Any:
+def choose_series(path: Stored, series: Any, choice: Choice) -> Any:
     """The image to read: the chosen one, the only one, or a slide's baseline.
 
     Smaller versions and masks of another image do not count, nor do a slide's thumbnail,
@@ -82,7 +82,7 @@ def _sizes(series: Any) -> str:
     return name + " x ".join(f"{a} {n}" for a, n in zip(series.axes, series.shape, strict=True))
 
 
-def layouts(path: Path, series: Any, choice: Choice) -> list[Layout]:
+def layouts(path: Stored, series: Any, choice: Choice) -> list[Layout]:
     """The levels of `series`, largest first, that are smaller versions of the first.
 
     Raises InputError for axes left open, missing pages, and segments too large or cut off.
@@ -106,7 +106,7 @@ def _is_smaller(level: Layout, full: Layout) -> bool:
     return level.rows < full.rows and same_shape and level.bands == full.bands
 
 
-def _layout(path: Path, series: Any, choice: Choice) -> Layout:
+def _layout(path: Stored, series: Any, choice: Choice) -> Layout:
     keyframe = series.keyframe
     samples = int(keyframe.samplesperpixel)
     if keyframe.imagedepth > 1 or series.transform is not None:
@@ -143,7 +143,7 @@ def _split_alpha(keyframe: Any, samples: int) -> tuple[list[int], int | None]:
     return [s for s in range(samples) if s != alphas[0]], alphas[0]
 
 
-def _pages(path: Path, series: Any, numbers: list[int], count: int) -> tuple[Page, ...]:
+def _pages(path: Stored, series: Any, numbers: list[int], count: int) -> tuple[Page, ...]:
     if len(series) != count or not _all_there(series, count):
         return tuple(_virtual_page(path, series, number, count) for number in numbers)
     return tuple(_page(path, series, number) for number in numbers)
@@ -156,7 +156,7 @@ def _all_there(series: Any, count: int) -> bool:
     return bool(series[0].index + count <= len(series.parent.pages))
 
 
-def _page(path: Path, series: Any, number: int) -> Page:
+def _page(path: Stored, series: Any, number: int) -> Page:
     frame, keyframe = series[number], series.keyframe
     if frame is None:
         reason = (
@@ -188,7 +188,7 @@ def _page(path: Path, series: Any, number: int) -> Page:
     )
 
 
-def _virtual_page(path: Path, series: Any, number: int, count: int) -> Page:
+def _virtual_page(path: Stored, series: Any, number: int, count: int) -> Page:
     """Plane `number` of a stack whose planes follow each other behind one directory."""
     keyframe = series.keyframe
     dtype = np.dtype(keyframe.dtype)
@@ -224,7 +224,7 @@ def _is_raw(keyframe: Any, dtype: np.dtype[Any]) -> bool:
 
 
 def _check_raw(
-    path: Path, segments: Segments, keyframe: Any, counts: NDArray[np.uint64], pixel: int
+    path: Stored, segments: Segments, keyframe: Any, counts: NDArray[np.uint64], pixel: int
 ) -> None:
     """Raise InputError E-INPUT-TRUNCATED for uncompressed strips with too few bytes."""
     rows = np.full(segments.grid[0], segments.rows)

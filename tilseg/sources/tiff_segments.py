@@ -11,13 +11,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tilseg.errors import InputError
+from tilseg.sources.address import Address, Stored
 from tilseg.sources.tiff_header import Segments
 from tilseg.window import Window
 
@@ -74,7 +74,7 @@ class Page:
 class SegmentReader:
     """Reads pages of one file; thread-safe."""
 
-    def __init__(self, path: Path, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, path: Stored, cache_bytes: int = CACHE_BYTES) -> None:
         self.path = path
         self._file = _File(path)
         self._cache = _Cache(cache_bytes)
@@ -180,12 +180,14 @@ def _as_slice(numbers: Sequence[int]) -> Any:
 class _File:
     """Reads of one file at any place from any thread, the file opened at the first."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Stored) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._file: Any = None
 
     def read(self, place: int, count: int) -> bytes:
+        if isinstance(self._path, Address):
+            return self._path.read(place, count)
         with self._lock:
             if self._file is None:
                 self._file = self._path.open("rb", buffering=0)

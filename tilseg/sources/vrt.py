@@ -22,10 +22,9 @@ from tilseg.sources.gdal import GdalSource, Handles, in_words
 from tilseg.sources.limits import check_stored
 from tilseg.sources.palette import Palette
 from tilseg.sources.tiff_checks import check_directory
-from tilseg.sources.tiff_header import read_directories
+from tilseg.sources.tiff_header import is_tiff, read_directories
 
 _MAX_BYTES = 2**26
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NAMES = ("SourceFilename", "SourceDataset")
 # What is dropped says nothing about pixels; what is in neither list is refused.
 _KEPT = {
@@ -138,7 +137,7 @@ def _check_part(part: Path) -> int:
     if part.is_file():
         with part.open("rb") as file:
             magic = file.read(4)
-    if magic not in _TIFF:
+    if not is_tiff(magic):
         raise _refuse(part, "names this, which is no TIFF on this machine")
     directories = read_directories(part)
     for directory in directories:

@@ -123,7 +123,7 @@ def _plain(path: Path, array: Any) -> _Image:
     return _Image((array,), axes, ((1.0, 1.0),), Georef(), nodata, ())
 
 
-class ZarrSource(FileSource):
+class ZarrSource(FileSource[Path]):
     """A zarr image. zarr opens and closes files at every read: there is nothing to keep."""
 
     def __init__(self, path: Path, choice: Choice, image: _Image) -> None:

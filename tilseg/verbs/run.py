@@ -31,7 +31,7 @@ from tilseg.receipt import bad_tiles
 from tilseg.regions.measuring import Measuring
 from tilseg.resume import recover
 from tilseg.schedule import IN_PROCESS, Cluster, run_blocks
-from tilseg.source import Source, open_source
+from tilseg.source import Source, reopen_source
 from tilseg.stores import MASK
 from tilseg.workspace import Workspace
 
@@ -132,7 +132,7 @@ def run(
         plan = replace(plan, regions=None)
         outputs = [Path(space.single).suffix.removeprefix(".")]
     options = RunOptions(tuple(outputs), cluster, batch, overwrite, on_bad_tile)
-    source = open_source(plan.source)
+    source = reopen_source(plan.source)
     try:
         check_formats(plan.regions)
         # Refuses a least area in a unit that the mask does not have.
