@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import resource_tracker
@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 import dask
 from distributed import Client, LocalCluster, WorkerPlugin
-from distributed.comm import CommClosedError
 
 from tilseg import heap, infer
 from tilseg.errors import ResourceError, TilsegError
@@ -83,9 +82,8 @@ def connect(
         try:
             yield client, _threads(client, cluster)
         finally:
-            client.unregister_worker_plugin(_CHECK)
-            # A worker that dies meanwhile has nothing left to release.
-            client.run(infer.release, job, on_error="ignore")
+            if cluster.kind == "external":
+                _leave(client, job)
 
 
 _CHECK = "tilseg-check"
@@ -145,10 +143,21 @@ def _register(client: Any, check: _Check, stop: Callable[[], bool]) -> None:
             raise StopAsked
         try:
             client.register_plugin(check, name=_CHECK)
-        except CommClosedError:
+        except TilsegError:
+            # Some are OSErrors too, and say what is wrong with a worker that lives.
+            raise
+        except OSError:
             continue
         return
     raise ResourceError("E-WORKERS-DIED")
+
+
+def _leave(client: Any, job: Job) -> None:
+    """Leave nothing of a run behind on workers that stay."""
+    # One that dies meanwhile has nothing left to forget or to release, and breaks the first call.
+    with suppress(OSError):
+        client.unregister_worker_plugin(_CHECK)
+    client.run(infer.release, job, on_error="ignore")
 
 
 def _threads(client: Any, cluster: Cluster) -> int:
