@@ -225,6 +225,10 @@ MODEL: Words = {
         "{path}: not exact under tiling ({reason})",
         "allow it with --allow-inexact",
     ),
+    "E-TRAIN-WEIGHTS": (
+        "{path}: {reason}",
+        "give weights of this network, or of a VGG-16 (torchvision's names) where it begins with one",
+    ),
     "E-TRAIN-DIVERGED": (
         "the loss is {loss} at step {step}",
         "check the images for wrong values, or train with another --seed or --normalization image",

@@ -164,6 +164,13 @@ def test_another_recipe_does_not_continue_a_training(folders, tmp_path, capsys):
         (["--depth=9"], 2, "E-USAGE"),
         (["--validation-fraction=1"], 2, "E-USAGE"),
         (["--device=gpu"], 2, "E-OPTION"),
+        (["--network=unett"], 2, "E-USAGE"),
+        (["--network=pspnet-small", "--depth=2"], 6, "E-MODEL-PARAMETERS"),
+        (["--loss=dise"], 2, "E-OPTION"),
+        (["--class-weights=1,x"], 2, "E-OPTION"),
+        (["--class-weights=1,2,3"], 2, "E-OPTION"),
+        (["--class-weights=1,-1"], 2, "E-OPTION"),
+        (["--weights=nowhere.pth"], 6, "E-TRAIN-WEIGHTS"),
     ],
 )
 def test_options_that_cannot_be_are_refused(folders, tmp_path, capsys, options, code, id):
@@ -177,3 +184,29 @@ def test_where_nothing_can_be_written_no_image_is_opened(folders, tmp_path, caps
     code, line = _refused(capsys, "nowhere", folders[1], "-o", tmp_path / "x" / "m.safetensors")
     assert code == 7
     assert "E-OUTPUT-PARENT" in line
+
+
+def test_a_training_begins_with_weights_and_says_how_many(folders, tmp_path, capsys):
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    small = ["--depth=1", "--width=4", "--batch=2", "--patch=20"]
+    options = ["--loss=tversky+focal", "--class-weights=1,3"]
+    assert _done([*folders, "-o", first, *small, "--steps=2", *options]) == 0
+    three = [*folders, "-o", second, *small, "--steps=1", "--classes=a,b,c", "--weights", first]
+    capsys.readouterr()
+    assert _done(three) == 0
+    # All but weight and bias of the head, which has another number of classes.
+    count = len(load_model(first, device="cpu").network.state_dict())
+    training = read_card(second).training
+    begun = training["begun_with"]
+    assert begun["of"] - begun["taken"] == 2
+    assert begun["of"] > count  # batch norm, which a loaded network has folded
+    assert f"begins with {begun['taken']} of its {begun['of']} weights" in capsys.readouterr().err
+    assert read_card(first).training["loss"] == "tversky+focal"
+    assert read_card(first).training["class_weights"] == [1, 3]
+    assert training["loss"] == "cross-entropy+dice"
+
+
+def _done(arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *map(str, arguments)])
+    return ended.value.code or 0

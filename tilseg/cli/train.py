@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -12,13 +13,15 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tilseg.errors import UsageError
+from tilseg.errors import UsageError, printable
 from tilseg.models.settings import SETTINGS
 from tilseg.training.settings import AUGMENTATIONS, Settings
 
 if TYPE_CHECKING:
     from tilseg.training.loop import Progress as Step
     from tilseg.training.train import TrainReport
+
+_log = logging.getLogger("tilseg")
 
 _DEFAULT = Settings()
 _LINE_SECONDS = 10.0
@@ -30,6 +33,16 @@ def _class_names(ctx: click.Context, param: click.Parameter, value: str) -> tupl
         allowed = "2 to 254 different names separated by commas"
         raise UsageError("E-OPTION", option="--classes", value=value, allowed=allowed)
     return names
+
+
+def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...]:  # noqa: ARG001
+    try:
+        return tuple(float(part) for part in value.split(",")) if value else ()
+    except ValueError:
+        allowed = "numbers separated by commas"
+        raise UsageError(
+            "E-OPTION", option="--class-weights", value=value, allowed=allowed
+        ) from None
 
 
 @click.command(name="train")
@@ -66,6 +79,11 @@ def _class_names(ctx: click.Context, param: click.Parameter, value: str) -> tupl
     help="Channels of the finest level, where the network's own are not wanted.",
 )
 @click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Begin with these: a model of yours, or VGG-16 or U2-Net weights (.safetensors, .pth).",
+)
+@click.option(
     "--steps",
     type=click.IntRange(1),
     default=_DEFAULT.steps,
@@ -97,6 +115,18 @@ def _class_names(ctx: click.Context, param: click.Parameter, value: str) -> tupl
     default="light",
     show_default=True,
     help="light for one instrument and scale, medium for some, strong for many.",
+)
+@click.option(
+    "--loss",
+    default=_DEFAULT.loss,
+    show_default=True,
+    help="cross-entropy, focal, dice, dice-squared or tversky, or a sum of some.",
+)
+@click.option(
+    "--class-weights",
+    callback=_numbers,
+    metavar="W,W,...",
+    help="How much a pixel of each class counts in cross-entropy and focal.",
 )
 @click.option("--seed", type=click.IntRange(0), default=_DEFAULT.seed, show_default=True)
 @click.option(
@@ -153,7 +183,7 @@ def command(
     given = {"depth": depth, "width": width}
     setting = SETTINGS[network]
     own = {name: value for name, value in given.items() if value is not None}
-    of_settings = ("steps", "minutes", "batch", "patch", "seed")
+    of_settings = ("steps", "minutes", "batch", "patch", "seed", "loss", "class_weights")
     settings = Settings(
         augmentation=AUGMENTATIONS[augment], **{name: choices.pop(name) for name in of_settings}
     )
@@ -174,10 +204,11 @@ def command(
         die_by(stop.signal)
 
 
-class _Display:
-    """Progress on stderr: a bar on a terminal, plain lines elsewhere."""
+class _Display(logging.Handler):
+    """Progress on stderr, a bar on a terminal, plain lines elsewhere; and what is logged."""
 
     def __init__(self) -> None:
+        super().__init__(logging.INFO)
         console = Console(stderr=True)
         columns = (
             TextColumn("training"),
@@ -190,6 +221,8 @@ class _Display:
         self._shown = -_LINE_SECONDS
 
     def __enter__(self) -> _Display:
+        _log.addHandler(self)
+        _log.setLevel(logging.INFO)
         if self._bar:
             self._task = self._bar.add_task("training", total=1.0, facts="")
             self._bar.start()
@@ -198,6 +231,11 @@ class _Display:
     def __exit__(self, *error: object) -> None:
         if self._bar:
             self._bar.stop()
+        _log.removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A line above the bar."""
+        print(printable(record.getMessage()), file=sys.stderr, flush=True)
 
     def update(self, step: Step) -> None:
         if step.scores is not None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tilseg.errors import ModelError
 from tilseg.models.blocks import Network
-from tilseg.training.losses import cross_entropy_dice, deep_supervision
+from tilseg.training.losses import deep_supervision, make_loss
 from tilseg.training.scores import Scores
 from tilseg.training.settings import Settings
 
@@ -64,6 +64,7 @@ class Trainer:
             self.network.parameters(), weight_decay=settings.weight_decay
         )
         self.half = helps_half_precision(device)
+        self.loss_of = make_loss(settings.loss, settings.class_weights)
         self.step = 0
         self.seconds = 0.0
         self.loss = math.nan
@@ -86,7 +87,7 @@ class Trainer:
         pixels, labels = pixels.to(self.device), labels.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             heads = self.network.heads(pixels)
-        loss = deep_supervision(cross_entropy_dice, heads, labels, self.network.head_weights)
+        loss = deep_supervision(self.loss_of, heads, labels, self.network.head_weights)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise ModelError("E-TRAIN-DIVERGED", loss=value, step=self.step + 1)

@@ -41,8 +41,11 @@ class Settings:
     """How long and how a network is trained.
 
     steps: gradient steps at most; minutes: of wall time at most, None for no such bound.
-    batch: patches a step; patch: side of their labels in pixels, at least. averaging: decay
-    of the average of the weights.
+    batch: patches a step; patch: side of their labels in pixels, at least. loss: a sum of names
+    in `tilseg.training.losses.LOSSES`; cross-entropy and Dice weigh alike, as in nnU-Net (Isensee
+    et al. 2021, doi:10.1038/s41592-020-01008-z). class_weights: how much a pixel of each class
+    counts in cross-entropy and focal loss, () for all alike. averaging: decay of the average of
+    the weights.
     """
 
     steps: int = 3000
@@ -51,6 +54,8 @@ class Settings:
     patch: int = 196
     seed: int = 0
     augmentation: Augmentation = AUGMENTATIONS["light"]
+    loss: str = "cross-entropy+dice"
+    class_weights: tuple[float, ...] = ()
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     averaging: float = 0.995

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
+import math
 import os
 import platform
 from collections.abc import Callable, Mapping
@@ -13,17 +15,21 @@ from typing import Any, Literal
 
 import torch
 
-from tilseg.card import Card, ClassInfo
+from tilseg.card import Card, ClassInfo, file_sha256
 from tilseg.errors import OutputError, UsageError
 from tilseg.models.blocks import Network
 from tilseg.models.network import TorchModel, make_network, resolve_device, save_model
+from tilseg.models.pretrained import begin_with
 from tilseg.models.settings import SETTINGS
 from tilseg.training.checkpoint import load_state, remove_state, save_state
 from tilseg.training.dataset import Dataset, open_dataset
 from tilseg.training.loop import Progress, Trainer, run
+from tilseg.training.losses import make_loss
 from tilseg.training.patches import PatchReader
 from tilseg.training.scores import Scores, validate
 from tilseg.training.settings import Settings
+
+_log = logging.getLogger("tilseg")
 
 # Okabe and Ito's colours, distinct for colour-blind eyes; the background is black.
 _COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999")
@@ -52,6 +58,7 @@ def train(
     classes: tuple[str, ...] = ("background", "foreground"),
     architecture: str = "unet",
     network: Mapping[str, Any] = SETTINGS["unet-small"].parameters,
+    weights: str | os.PathLike[str] | None = None,
     head: Literal["softmax", "sigmoid"] = "softmax",
     normalization: Literal["image", "constants"] = "image",
     orient: Literal["bright-on-dark"] | None = None,
@@ -67,14 +74,17 @@ def train(
 
     Images and masks are paired and split as `open_dataset` says. architecture: a name in
     `tilseg.model.ARCHITECTURES`. network: its parameters, without bands and classes; see
-    `tilseg.models.settings` for those people use. The best weights so far are in
-    `output` after each validation; the state to continue from is beside it until the training
-    is complete, and the same call continues. With a bound in steps and none in minutes the
-    same seed gives the same weights on the same kind of device and number of threads.
+    `tilseg.models.settings` for those people use. weights: a file to begin with, see
+    `tilseg.models.pretrained`; the logger "tilseg" is told how much of it fits.
 
-    Raises UsageError E-OPTION; InputError (exit 4) as `open_dataset` does; ModelError (exit 6) E-MODEL-PARAMETERS,
-    E-TRAIN-DIVERGED; OutputError (exit 7); ResourceError E-NO-CUDA (exit 8); ExistsError
-    (exit 10) E-TRAIN-EXISTS, E-TRAIN-PARTIAL.
+    The best weights so far are in `output` after each validation; the state to continue from is
+    beside it until the training is complete, and the same call continues. With a bound in steps
+    and none in minutes the same seed gives the same weights on the same kind of device and
+    number of threads.
+
+    Raises UsageError E-OPTION; InputError (exit 4) as `open_dataset` does; ModelError (exit 6)
+    E-MODEL-PARAMETERS, E-TRAIN-WEIGHTS, E-MODEL-NAN, E-TRAIN-DIVERGED; OutputError (exit 7);
+    ResourceError E-NO-CUDA (exit 8); ExistsError (exit 10) E-TRAIN-EXISTS, E-TRAIN-PARTIAL.
     """
     output = Path(output)
     if not output.parent.is_dir():
@@ -83,6 +93,7 @@ def train(
         raise UsageError(
             "E-OPTION", option="--head", value=head, allowed="softmax for more than two classes"
         )
+    _check_loss(settings, classes)
     place = torch.device(resolve_device(device))
     data = open_dataset(
         images,
@@ -96,6 +107,9 @@ def train(
     channels = 1 if head == "sigmoid" else len(classes)
     parameters = {"bands": data.bands, "classes": channels, **network}
     made = _seeded(architecture, parameters, settings.seed)
+    recipe = _recipe(data, settings)
+    if weights is not None:
+        recipe["begun_with"] = _begin(made, Path(weights))
     card = Card(
         name=output.stem,
         description=description,
@@ -114,9 +128,19 @@ def train(
         stride=made.field.stride,
         offset=made.field.offset,
         inexact=made.inexact,
-        training=_recipe(data, settings),
+        training=recipe,
     )
     return _Training(output, card, data, Trainer(made, settings, place)).run(report, stop)
+
+
+def _check_loss(settings: Settings, classes: tuple[str, ...]) -> None:
+    make_loss(settings.loss)
+    weights = settings.class_weights
+    good = len(weights) == len(classes) and all(0 < weight < math.inf for weight in weights)
+    if weights and not good:
+        shown = ",".join(f"{weight:g}" for weight in weights)
+        allowed = f"a positive number for each of the {len(classes)} classes"
+        raise UsageError("E-OPTION", option="--class-weights", value=shown, allowed=allowed)
 
 
 class _Training:
@@ -177,6 +201,12 @@ def _seeded(architecture: str, parameters: dict[str, Any], seed: int) -> Network
         return make_network(architecture, parameters)
 
 
+def _begin(network: Network, path: Path) -> dict[str, Any]:
+    taken, count = begin_with(network, path), len(network.state_dict())
+    _log.info("begins with %d of its %d weights from %s", taken, count, path)
+    return {"file": path.name, "sha256": file_sha256(path), "taken": taken, "of": count}
+
+
 def _as_stored(network: Network) -> Network:
     """A copy with its weights rounded to the half precision of the file."""
     copied = copy.deepcopy(network).requires_grad_(False)
@@ -197,7 +227,6 @@ def _recipe(data: Dataset, settings: Settings) -> dict[str, Any]:
     names = {"training": data.training, "validation": data.validation}
     return {
         "images": {part: [sample.name for sample in samples] for part, samples in names.items()},
-        "loss": "cross-entropy + soft Dice",
         "optimizer": "AdamW, cosine",
         **asdict(settings),
     }
