@@ -41,6 +41,7 @@ FLOORS = {
     "instances": 4,
     "stores": 4,
     "durable": 1,
+    "lanes": 4,
     "lock": 4,
     "disk": 4,
     "journal": 4,

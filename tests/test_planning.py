@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import tilseg
 from tilseg.card import Card, ClassInfo, Normalization
 from tilseg.errors import InputError, ResourceError, UsageError
-from tilseg.fingerprint import differences
+from tilseg.fingerprint import adopt, differences
 from tilseg.georef import Georef
 from tilseg.planning import format_bytes, make_plan, needed_memory, parse_memory
 from tilseg.receptive_field import ReceptiveField
@@ -111,7 +111,7 @@ def test_what_is_chosen_fits_the_budget_and_is_legal(shape, budget):
     if not enough:
         return
     grid = plan.grid
-    assert needed_memory(grid, _Image(shape), _Network(), 3) <= budget * 10**6
+    assert needed_memory(grid, plan.lanes, _Image(shape), _Network()) <= budget * 10**6
     assert grid.shape == shape
     for step, side in zip(grid.tile, shape, strict=True):
         assert step % FIELD.stride == 0
@@ -133,6 +133,44 @@ def test_no_other_tile_computes_less():
     for tile in range(16, 928, 16):
         other = make_plan(_Image(shape), _Network(), tile=tile, memory="20GB").grid
         assert chosen.redundancy <= other.redundancy
+
+
+@pytest.mark.parametrize(
+    ("cpus", "threads", "shape", "memory", "expected"),
+    [
+        (8, None, Size(9001, 9001), "40GB", (8, 1)),
+        (6, None, Size(9001, 9001), "40GB", (6, 1)),
+        (8, 3, Size(9001, 9001), "40GB", (2, 3)),
+        (8, 16, Size(9001, 9001), "40GB", (1, 16)),
+        # What does not fit, or has too few tiles, is done with fewer.
+        (8, None, Size(9001, 9001), "3500MB", (2, 4)),
+        (8, None, Size(4001, 4001), "40GB", (4, 2)),
+        (8, None, Size(901, 701), "40GB", (1, 8)),
+    ],
+)
+def test_as_many_predictions_at_once_as_cpus_and_memory_allow(
+    monkeypatch, cpus, threads, shape, memory, expected
+):
+    monkeypatch.setattr("tilseg.planning.usable_cpus", lambda: cpus)
+    plan = make_plan(_Image(shape), _Network(), threads=threads, memory=memory)
+    assert (plan.lanes, plan.threads) == expected
+    assert max(plan.grid.input) > 1100 or plan.grid.tile_counts.area == 1
+
+
+def test_processes_share_the_cpus(monkeypatch):
+    monkeypatch.setattr("tilseg.planning.usable_cpus", lambda: 8)
+    plan = make_plan(_Image(Size(9001, 9001)), _Network(), memory="40GB", processes=3)
+    assert (plan.lanes, plan.threads) == (2, 1)
+
+
+def test_a_resume_keeps_its_threads_and_takes_no_more_cpus(monkeypatch):
+    image = _Image(Size(9001, 9001))
+    monkeypatch.setattr("tilseg.planning.usable_cpus", lambda: 16)
+    first = make_plan(image, _Network(), memory="1.9GB")
+    again = make_plan(image, _Network(), memory="40GB")
+    assert (first.lanes, first.threads, again.lanes, again.threads) == (1, 16, 16, 1)
+    assert (adopt(again, first).lanes, adopt(again, first).threads) == (1, 16)
+    assert (adopt(first, again).lanes, adopt(first, again).threads) == (16, 1)
 
 
 def test_a_tile_that_cannot_fit_is_refused_with_both_numbers():
@@ -160,7 +198,10 @@ def test_a_tile_of_more_than_a_quarter_of_the_memory_is_refused():
     small = make_plan(_Image(Size(5000, 3001)), _Network(), memory=2**33, workers=2)
     large = make_plan(image, _Network(), memory=2**33, workers=2)
     assert large.grid == small.grid
-    spent = [needed_memory(small.grid, one, _Network(), 2) for one in (image, _Image(image.shape))]
+    spent = [
+        needed_memory(small.grid, small.lanes, one, _Network(), 2)
+        for one in (image, _Image(image.shape))
+    ]
     assert spent[0] - spent[1] == 2 * image.segment_bytes
 
 

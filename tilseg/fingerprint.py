@@ -1,6 +1,6 @@
 """What makes two runs the same run: everything that changes a pixel, as readable fields.
 
-Batch size, workers, memory and scheduler are not in it: they never change a pixel.
+Lanes, workers, memory and scheduler are not in it: they never change a pixel.
 """
 
 from __future__ import annotations
@@ -98,6 +98,9 @@ def adopt(plan: Plan, frozen: Plan) -> Plan:
     same_image = (mine.shape, mine.field) == (theirs.shape, theirs.field)
     if same_image and ("tile" in auto or mine.tile == theirs.tile):
         changes["grid"] = theirs
+    if "threads" in auto and plan.threads != frozen.threads:
+        cpus = plan.lanes * plan.threads
+        changes["lanes"] = max(1, min(frozen.lanes, cpus // frozen.threads))
     if (plan.bands, plan.level) == (frozen.bands, frozen.level):
         changes["statistics"] = frozen.statistics
     return replace(plan, **changes)

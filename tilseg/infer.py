@@ -1,8 +1,7 @@
 """One block from pixels to committed labels: read, predict tile by tile, crop, write.
 
 This is the whole of a Dask task. A process keeps one `BlockWorker` per job; its threads share
-one network behind a lock, so that while one thread predicts the others read ahead and write
-behind.
+one network, so that while some blocks are in it others are read ahead and written behind.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import platform
 import threading
 import time
+from concurrent.futures import wait
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from tilseg.card import read_card
 from tilseg.errors import InputError, ModelError, ResourceError
-from tilseg.heap import thread_of_kept_heap
 from tilseg.journal import BadTile, BlockRecord
+from tilseg.lanes import Lanes
 from tilseg.model import Model, Prediction, load_model
 from tilseg.nodata import fill_invalid, valid_pixels
 from tilseg.plan import Block, Plan, Tile
@@ -46,14 +46,13 @@ def versions() -> tuple[tuple[str, str], ...]:
 class Job:
     """All that crosses a process border: the plan, where results go, and how.
 
-    folder: of the stores being filled; see `tilseg.stores`. batch: tiles in one call of the network.
-    versions: the driver's, checked by every worker.
+    folder: of the stores being filled; see `tilseg.stores`. versions: the driver's, checked by
+    every worker.
     """
 
     plan: Plan
     folder: str
     versions: tuple[tuple[str, str], ...]
-    batch: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,6 @@ class BlockWorker:
                 raise ResourceError("E-WORKER-VERSION", name=name, driver=theirs, worker=mine)
         plan = job.plan
         self.plan = plan
-        self.batch = job.batch
         self.source: Source = reopen_source(plan.source)
         self.model: Model = load_model(
             plan.model, device=plan.device, precision=plan.precision, threads=plan.threads
@@ -86,10 +84,7 @@ class BlockWorker:
             raise ModelError("E-MODEL-CHANGED", path=plan.model)
         self.stores = Stores.open(job.folder, plan)
         self.stopping = threading.Event()
-        # One thread for the network, not a lock around it: every thread that calls OpenMP gets a
-        # team of its own, whose idle members spin. Three threads in turn gave 1.9 Mpix/s where
-        # one gives 3.1.
-        self._network = thread_of_kept_heap("network")
+        self._lanes = Lanes(plan.lanes)
         self._measuring = Measuring.of_run(plan, self.source, self.model.card, NODATA)
         self._one_measures = threading.Lock()
 
@@ -106,7 +101,7 @@ class BlockWorker:
         clock = [time.perf_counter()]
         pieces, bad = self._read(block)
         clock.append(time.perf_counter())
-        answered = self._network.submit(self._predict_timed, block, pieces).result()
+        answered = self._predict(block, pieces)
         if answered is None:
             return None
         answer, more, predict = answered
@@ -122,25 +117,15 @@ class BlockWorker:
             index=index,
             crcs=crcs,
             counts=counts,
-            # The wait for the network is in none of them: it is another block's time.
+            # The wait for a lane is in none of them: it is another block's time.
             seconds=(clock[1] - clock[0], predict, clock[3] - clock[2]),
             bad=tuple(bad),
             areas=areas,
         )
 
-    def _predict_timed(
-        self, block: Block, pieces: list[_Piece]
-    ) -> tuple[_Answer, list[BadTile], float] | None:
-        """What `_predict` says and the seconds it took; None once `stopping` is set."""
-        if self.stopping.is_set():
-            return None
-        began = time.perf_counter()
-        answer, bad = self._predict(block, pieces)
-        return answer, bad, time.perf_counter() - began
-
     def close(self) -> None:
-        """Let go of the image and the network's thread."""
-        self._network.shutdown()
+        """Let go of the image and the network's threads."""
+        self._lanes.close()
         self.source.close()
 
     def _measure(
@@ -195,24 +180,43 @@ class BlockWorker:
         valid = valid_pixels(pixels, source.nodata, read_mirrored(mask, window, shape))
         return _Piece(window, tiles, fill_invalid(pixels, valid, plan.statistics), valid)
 
-    def _predict(self, block: Block, pieces: list[_Piece]) -> tuple[_Answer, list[BadTile]]:
-        """What the network says of the block's own pixels, and the tiles it could not."""
+    def _predict(
+        self, block: Block, pieces: list[_Piece]
+    ) -> tuple[_Answer, list[BadTile], float] | None:
+        """What the network says of the block's own pixels, the tiles it could not, and the
+        seconds it took; None once `stopping` is set."""
         answer = _Answer.none(block.write, len(self.model.card.classes), self.plan)
+        asked = [
+            self._lanes.submit(self._predict_tile, tile, piece, block.write, answer)
+            for piece in pieces
+            for tile in piece.tiles
+            if piece.has_data(tile.write)
+        ]
+        # All of them are waited for, whatever one of them raised: they write into `answer`.
+        wait(asked)
+        told = [found for future in asked if (found := future.result()) is not None]
+        if len(told) < len(asked):
+            return None
+        bad = [tile for _, found in told for tile in found]
+        return answer, bad, sum(seconds for seconds, _ in told)
+
+    def _predict_tile(
+        self, tile: Tile, piece: _Piece, block: Window, answer: _Answer
+    ) -> tuple[float, list[BadTile]] | None:
+        if self.stopping.is_set():
+            return None
+        began = time.perf_counter()
+        found = self.model.predict(
+            piece.pixels[piece.slices(tile.read)][None],
+            self.plan.statistics,
+            probabilities=self.plan.probabilities,
+        )
         bad = []
-        for piece in pieces:
-            tiles = [tile for tile in piece.tiles if piece.has_data(tile.write)]
-            for first in range(0, len(tiles), self.batch):
-                group = tiles[first : first + self.batch]
-                inputs = np.stack([piece.pixels[piece.slices(tile.read)] for tile in group])
-                found = self.model.predict(
-                    inputs, self.plan.statistics, probabilities=self.plan.probabilities
-                )
-                for number, tile in enumerate(group):
-                    if found.finite[number]:
-                        answer.place(tile.write, block.write, found, number, piece)
-                    else:
-                        bad.append(BadTile(tile.write, "the network gave NaN or infinity"))
-        return answer, bad
+        if found.finite[0]:
+            answer.place(tile.write, block, found, piece)
+        else:
+            bad.append(BadTile(tile.write, "the network gave NaN or infinity"))
+        return time.perf_counter() - began, bad
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,16 +250,14 @@ class _Answer:
         probabilities = np.zeros((*window.size, classes), np.uint8) if plan.probabilities else None
         return cls(np.full(window.size, NODATA, np.uint8), probabilities)
 
-    def place(
-        self, tile: Window, block: Window, found: Prediction, number: int, piece: _Piece
-    ) -> None:
-        """Keep the pixels that `tile` owns of answer `number`, where they are valid."""
+    def place(self, tile: Window, block: Window, found: Prediction, piece: _Piece) -> None:
+        """Keep the pixels that `tile` owns, where they are valid."""
         target = tile.relative_to(block).slices
         valid = None if piece.valid is None else piece.valid[piece.slices(tile)]
-        labels = found.labels[number, : tile.rows, : tile.cols]
+        labels = found.labels[0, : tile.rows, : tile.cols]
         self.labels[target] = labels if valid is None else np.where(valid, labels, NODATA)
         if self.probabilities is not None and found.probabilities is not None:
-            certain = found.probabilities[number, : tile.rows, : tile.cols]
+            certain = found.probabilities[0, : tile.rows, : tile.cols]
             self.probabilities[target] = (
                 certain if valid is None else np.where(valid[..., None], certain, 0)
             )

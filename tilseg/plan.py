@@ -172,6 +172,8 @@ class Plan:
     probabilities: whether they are kept beside the classes.
     regions: how regions are measured; None where they are not.
     precision, device, threads: how the network runs; device is a kind, "cpu" or "cuda".
+    lanes: predictions at once in one process, each of `threads` CPU threads. It changes no
+        pixel, and a resume may take another.
     auto: names of the fields tilseg chose itself; a resume takes them from the first start.
     """
 
@@ -185,6 +187,17 @@ class Plan:
     precision: Precision
     device: Literal["cpu", "cuda"]
     threads: int
+    lanes: int = 1
     probabilities: bool = False
     regions: RegionOptions | None = RegionOptions(instances=None)
     auto: tuple[str, ...] = ()
+
+    @property
+    def workers(self) -> int:
+        """Blocks under way at once in one process, unless it is told otherwise."""
+        return workers_for(self.grid, self.lanes)
+
+
+def workers_for(grid: TileGrid, lanes: int) -> int:
+    """Blocks enough to keep the lanes busy while one is read ahead and one written behind."""
+    return 2 + -(-lanes // grid.tiles_per_block.area)

@@ -12,7 +12,7 @@ from typing import Literal
 from tilseg.budget import available_memory
 from tilseg.errors import InputError, ModelError, ResourceError, UsageError
 from tilseg.model import Model, Precision
-from tilseg.plan import Plan, RegionOptions, TileGrid
+from tilseg.plan import Plan, RegionOptions, TileGrid, workers_for
 from tilseg.receptive_field import ReceptiveField
 from tilseg.source import Source
 from tilseg.statistics import band_statistics
@@ -25,8 +25,8 @@ _LARGEST_INPUT = {"cpu": 1480, "cuda": 4200}
 # lose little when a run is killed, and to show progress.
 _BLOCK = 2048
 _BLOCKS_A_SIDE = 3
-# One thread predicts, one reads ahead, one writes behind.
-DEFAULT_WORKERS = 3
+# Tiles for each lane, so that none of them waits long for the last.
+_TILES_A_LANE = 3
 # The interpreter with torch, dask, rasterio and zarr, GDAL's cache and the driver's own tables.
 _BASE_BYTES = 700 * 2**20
 # Of a pixel of the one block whose regions are being measured, beside its image: as measured
@@ -71,7 +71,7 @@ def make_plan(
     *,
     tile: int | None = None,
     memory: str | int | None = None,
-    workers: int = DEFAULT_WORKERS,
+    workers: int | None = None,
     processes: int = 1,
     bands: Sequence[int] | None = None,
     level: int | None = None,
@@ -85,10 +85,11 @@ def make_plan(
 
     tile: output step in pixels of both axes; None chooses what computes least within
         `memory` (bytes, or text such as "4GB"; None for 80 % of what the machine gives).
-    workers: blocks under way at once. processes: that share this machine, each with its share of
-        memory and CPUs. bands: 1-based; None for the image's own when their
-        number is the model's. level: pyramid level; None for 0.
-    threads: CPU threads of one prediction; None for all this process may use.
+    workers: blocks under way at once; None for as many as keep the network busy. processes: that
+        share this machine, each with its share of memory and CPUs. bands: 1-based; None for the
+        image's own when their number is the model's. level: pyramid level; None for 0.
+    threads: CPU threads of one prediction; None for as few as memory allows, since several
+        predictions side by side get more out of a CPU than one on all of it.
     probabilities: keep those of every class beside the mask. regions: how to measure regions,
         None for not at all. allow_inexact: take a model whose result depends on the tile; `run`
         records by how much.
@@ -122,7 +123,10 @@ def make_plan(
         probabilities=probabilities,
         regions=regions is not None,
     )
-    grid = _choose_grid(source, model, level, tile, budget, needs)
+    cpus = max(1, usable_cpus() // processes)
+    grid, lanes = _choose_grid(
+        source, model, level, tile, budget, needs, _lanes(cpus, threads, model)
+    )
     return Plan(
         grid=grid,
         source=source.uri,
@@ -133,7 +137,8 @@ def make_plan(
         statistics=band_statistics(source, model.card.normalization, level=level, bands=indices),
         precision=precision,
         device=_device_kind(model),
-        threads=threads or max(1, usable_cpus() // processes),
+        threads=threads or max(1, cpus // lanes),
+        lanes=lanes,
         probabilities=probabilities,
         regions=_settled(regions, model),
         auto=tuple(chosen),
@@ -186,14 +191,16 @@ def _check_segment(source: Source, budget: int) -> None:
 
 def needed_memory(
     grid: TileGrid,
+    lanes: int,
     source: Source,
     model: Model,
-    workers: int,
+    workers: int | None = None,
     *,
     probabilities: bool = False,
     regions: bool = True,
 ) -> int:
-    """Bytes a run on `grid` takes at most, beside the tables of its regions."""
+    """Bytes a process takes at most for a run on `grid`, beside the tables of its regions."""
+    workers = workers or workers_for(grid, lanes)
     bands = model.card.bands
     pixel = source.dtype.itemsize * bands
     read = (grid.block.rows + grid.input.rows - grid.tile.rows) * (
@@ -206,7 +213,15 @@ def needed_memory(
         # The block, its shard encoded, and both again in the order of the file.
         block += 4 * len(model.card.classes) * grid.block.area
     one = (_REGION_BYTES + 2 * pixel) * grid.block.area if regions else 0
-    return _BASE_BYTES + workers * block + one + model.working_bytes(grid.input)
+    return _BASE_BYTES + workers * block + one + lanes * model.working_bytes(grid.input)
+
+
+def _lanes(cpus: int, threads: int | None, model: Model) -> list[int]:
+    """How many predictions at once to try, the fastest first; the last is always 1."""
+    if _device_kind(model) == "cuda":
+        return [1]
+    most = max(1, cpus // (threads or 1))
+    return [most >> halved for halved in range(most.bit_length())]
 
 
 def _choose_grid(
@@ -215,8 +230,13 @@ def _choose_grid(
     level: int,
     tile: int | None,
     budget: int,
-    needs: Callable[[TileGrid], int],
-) -> TileGrid:
+    needs: Callable[[TileGrid, int], int],
+    lanes: list[int],
+) -> tuple[TileGrid, int]:
+    """The grid, and how many of its tiles to predict at once.
+
+    A smaller tile costs more than fewer lanes win, so lanes are given up first.
+    """
     shape, field = source.levels[level].size, model.field
     if tile is not None:
         field.check_step(tile)
@@ -227,12 +247,18 @@ def _choose_grid(
     smallest: int | None = None
     for step in steps:
         largest = min(_BLOCK, math.isqrt(shape.area) // _BLOCKS_A_SIDE)
-        for target in (largest, largest // 2, 1):
-            grid = TileGrid(shape, field, step, _tiles_per_block(shape, step, target))
-            needed = needs(grid)
-            if needed <= budget:
-                return grid
-            smallest = needed if smallest is None else min(smallest, needed)
+        grids = [
+            TileGrid(shape, field, step, _tiles_per_block(shape, step, target))
+            for target in (largest, largest // 2, 1)
+        ]
+        for count in lanes:
+            if count > 1 and grids[0].tile_counts.area < _TILES_A_LANE * count:
+                continue
+            for grid in grids:
+                needed = needs(grid, count)
+                if needed <= budget:
+                    return grid, count
+                smallest = needed if smallest is None else min(smallest, needed)
     raise ResourceError("E-MEMORY", needed=format_bytes(smallest or 0), budget=format_bytes(budget))
 
 

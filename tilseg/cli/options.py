@@ -244,14 +244,12 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--workers",
             type=click.IntRange(1, 64),
-            default=3,
-            show_default=True,
-            help="Blocks under way at once.",
+            help="Blocks under way at once, or processes.  [default: chosen]",
         ),
         click.option(
             "--threads",
             type=click.IntRange(1),
-            help="CPU threads of one prediction; they decide the last bits.  [default: all]",
+            help="CPU threads of one prediction; they decide the last bits.  [default: chosen]",
         ),
         click.option(
             "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i."

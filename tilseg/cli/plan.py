@@ -14,7 +14,7 @@ from tilseg.cli.options import plan_options
 @click.argument("image")
 @plan_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def command(image: str, workers: int, as_json: bool, **choices: Any) -> None:
+def command(image: str, workers: int | None, as_json: bool, **choices: Any) -> None:
     """Show how IMAGE would be segmented, without doing it.
 
     What `run` would refuse is refused here too, with the same message and exit code.
@@ -27,6 +27,7 @@ def command(image: str, workers: int, as_json: bool, **choices: Any) -> None:
         grid = plan.grid
         memory = needed_memory(
             grid,
+            plan.lanes,
             source,
             model,
             workers,
@@ -52,6 +53,7 @@ def command(image: str, workers: int, as_json: bool, **choices: Any) -> None:
             "device": plan.device,
             "precision": plan.precision,
             "threads": plan.threads,
+            "lanes": plan.lanes,
             "memory_bytes": memory,
             "mask_bytes": grid.shape.area,
         }
@@ -67,7 +69,8 @@ def command(image: str, workers: int, as_json: bool, **choices: Any) -> None:
             "tiles": f"{grid.tile_counts.area:,} ({_by(grid.tile_counts)})",
             "blocks": f"{len(grid):,} of {_by(grid.block)} px",
             "redundancy": f"{grid.redundancy:.2f} pixels computed for each kept",
-            "device": f"{plan.device}, {plan.precision}, {plan.threads} threads",
+            "device": f"{plan.device}, {plan.precision}",
+            "at once": f"{plan.lanes} tiles, CPU threads of each: {plan.threads}",
             "memory": f"{format_bytes(memory)} at most",
             "mask": f"{format_bytes(grid.shape.area)} before compression",
         }

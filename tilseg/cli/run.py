@@ -66,7 +66,7 @@ DEGRADED = 3
 def command(
     image: str,
     output: Path | None,
-    workers: int,
+    workers: int | None,
     outputs: tuple[str, ...],
     processes: bool,
     scheduler: str | None,
@@ -86,23 +86,25 @@ def command(
     from tilseg.cli.planned import planned
     from tilseg.cli.stopping import StopRequest, die_by
     from tilseg.cli.terminal import ProgressDisplay, print_summary
+    from tilseg.planning import usable_cpus
     from tilseg.verbs.run import run
 
     if scheduler and processes:
         raise click.UsageError("--processes and --scheduler exclude each other; give one of them")
     output = output or Path(f"{Path(image).stem}.tilseg")
-    count = workers if processes else 1
+    count = (workers or usable_cpus()) if processes else 1
+    threads = None if processes else workers
     with StopRequest(stop_after) as stop:
         try:
             with (
-                planned(image, workers=workers, processes=count, **choices) as (_, _, plan),
+                planned(image, workers=threads, processes=count, **choices) as (_, _, plan),
                 ProgressDisplay() as display,
             ):
                 report = run(
                     plan,
                     output,
                     outputs=outputs,
-                    cluster=_cluster(plan.device, workers, processes, scheduler),
+                    cluster=_cluster(plan.device, threads, count if processes else 0, scheduler),
                     overwrite=overwrite,
                     break_lock=break_lock,
                     on_bad_tile=on_bad_tile,
@@ -122,15 +124,15 @@ def command(
         raise click.exceptions.Exit(DEGRADED)
 
 
-def _cluster(device: str, workers: int, processes: bool, scheduler: str | None) -> Cluster:
+def _cluster(device: str, threads: int | None, processes: int, scheduler: str | None) -> Cluster:
     from tilseg.models.network import cuda_devices
     from tilseg.schedule import Cluster
 
     if scheduler:
-        return Cluster("external", workers, scheduler)
+        return Cluster("external", scheduler=scheduler)
     gpus = cuda_devices() if device == "cuda" else ()
     if processes:
-        return Cluster("processes", workers, gpus=gpus)
+        return Cluster("processes", processes, gpus=gpus)
     if len(gpus) > 1:
         return Cluster("processes", len(gpus), gpus=gpus)
-    return Cluster("threads", workers)
+    return Cluster("threads", threads)

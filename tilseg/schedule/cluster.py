@@ -24,8 +24,6 @@ from tilseg import heap, infer
 from tilseg.errors import ResourceError, TilsegError
 from tilseg.infer import Job
 
-# In a worker process: one thread predicts, one reads ahead, one writes behind.
-_THREADS_PER_PROCESS = 3
 _CONNECT_SECONDS = 10
 _STOP_SECONDS = 0.2
 _GONE_SECONDS = 2.0
@@ -40,13 +38,14 @@ class Cluster:
     """Where blocks are computed.
 
     kind: "threads" of this process, "processes" of this machine, or an "external" scheduler.
-    workers: threads, or processes; an external scheduler's are its own.
+    workers: threads, or processes; an external scheduler's are its own. None for as many
+        threads as the plan says, or one process.
     scheduler: its address (tcp://host:port) or the path of its file. gpus: names of CUDA
         devices, as CUDA_VISIBLE_DEVICES has them, that worker processes take in turn.
     """
 
     kind: Literal["threads", "processes", "external"] = "threads"
-    workers: int = 3
+    workers: int | None = None
     scheduler: str | None = None
     gpus: tuple[str, ...] = ()
 
@@ -80,7 +79,7 @@ def connect(
         with _killed_by(stop, kill):
             _register(client, _Check(job, cluster.gpus), stop)
         try:
-            yield client, _threads(client, cluster)
+            yield client, _threads(client, cluster, job)
         finally:
             if cluster.kind == "external":
                 _leave(client, job)
@@ -160,10 +159,10 @@ def _leave(client: Any, job: Job) -> None:
     client.run(infer.release, job, on_error="ignore")
 
 
-def _threads(client: Any, cluster: Cluster) -> int:
+def _threads(client: Any, cluster: Cluster, job: Job) -> int:
     """Threads that compute, those of workers of this machine that are still to come included."""
     if cluster.kind == "processes":
-        return cluster.workers * _THREADS_PER_PROCESS
+        return (cluster.workers or 1) * job.plan.workers
     return sum(client.nthreads().values())
 
 
@@ -234,18 +233,18 @@ def _local(cluster: Cluster, job: Job) -> Iterator[tuple[Any, Callable[[], None]
     }
     if cluster.kind == "threads":
         settings |= {"processes": False, "protocol": "inproc://", "n_workers": 1}
-        settings |= {"threads_per_worker": cluster.workers}
+        settings |= {"threads_per_worker": cluster.workers or job.plan.workers}
         with LocalCluster(**settings) as local, Client(local) as client:
             yield client, None
         return
     settings |= {"processes": True, "host": "127.0.0.1", "memory_limit": 0}
-    settings |= {"threads_per_worker": _THREADS_PER_PROCESS}
+    settings |= {"threads_per_worker": job.plan.workers}
     with ExitStack() as stack:
         with _signals_held():
             local = stack.enter_context(LocalCluster(**settings))
         kill = partial(_kill_workers, local, set(multiprocessing.active_children()))
         stack.callback(kill)
-        local.scale(cluster.workers)
+        local.scale(cluster.workers or 1)
         yield stack.enter_context(Client(local)), kill
 
 

@@ -75,14 +75,13 @@ class RunOptions:
     """How a plan is carried out; nothing here changes a pixel that can be computed.
 
     outputs: some of "zarr" (mask.zarr) and "tif" (mask.tif). cluster: where blocks run.
-    batch: tiles in one call of the network. overwrite: replace a result or an unfinished run
-    that differs; the old one stays until the new one is complete. on_bad_tile: "fail" publishes
-    nothing when a tile can't be computed, "mask" leaves it as nodata and names it.
+    overwrite: replace a result or an unfinished run that differs; the old one stays until the
+    new one is complete. on_bad_tile: "fail" publishes nothing when a tile can't be computed,
+    "mask" leaves it as nodata and names it.
     """
 
     outputs: tuple[str, ...] = OUTPUTS
     cluster: Cluster = IN_PROCESS
-    batch: int = 1
     overwrite: bool = False
     on_bad_tile: Literal["fail", "mask"] = "fail"
 
@@ -98,7 +97,6 @@ def run(
     *,
     outputs: Sequence[str] = OUTPUTS,
     cluster: Cluster = IN_PROCESS,
-    batch: int = 1,
     overwrite: bool = False,
     break_lock: bool = False,
     on_bad_tile: Literal["fail", "mask"] = "fail",
@@ -131,7 +129,7 @@ def run(
             raise UsageError("E-OPTION", option="--output", value=space.final.name, allowed=allowed)
         plan = replace(plan, regions=None)
         outputs = [Path(space.single).suffix.removeprefix(".")]
-    options = RunOptions(tuple(outputs), cluster, batch, overwrite, on_bad_tile)
+    options = RunOptions(tuple(outputs), cluster, overwrite, on_bad_tile)
     source = reopen_source(plan.source)
     try:
         check_formats(plan.regions)
@@ -292,7 +290,7 @@ class _Run:
         alone = [index for index in pending if journal.deaths[index] >= _SUSPECT_DEATHS]
         journal.begin_driver()
         failed = run_blocks(
-            Job(self.plan, str(self.stores), versions(), self.options.batch),
+            Job(self.plan, str(self.stores), versions()),
             [index for index in pending if index not in set(alone)],
             cluster=self.options.cluster,
             mask_bad=self.options.on_bad_tile == "mask",
