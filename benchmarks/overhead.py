@@ -3,8 +3,8 @@
     python benchmarks/overhead.py [--megapixels 64] [--width 16] [--rounds 3] [--work DIR]
 
 The bare rate is the best over tiles of 384 to 1024 px of the same network with the same levers
-(folded, channels last, same threads), on pixels that are in memory; rounds of bare and run are
-interleaved and medians are shown.
+(folded, channels last, as many predictions at once on as many threads, and also one on all of
+them), on pixels that are in memory; rounds of bare and run are interleaved and medians are shown.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import shutil
 import statistics
 import tempfile
 import time
+from concurrent.futures import wait
 from pathlib import Path
 
 import numpy as np
 from common import big_image, model_file, show
 
 import tilseg
+from tilseg.lanes import Lanes
 from tilseg.model import Model
 from tilseg.plan import Plan
 from tilseg.window import Window
@@ -28,17 +30,28 @@ from tilseg.window import Window
 TILES = (384, 512, 640, 768, 896, 1024)
 
 
-def bare_rate(model: Model, plan: Plan, pixels: np.ndarray, tile: int, seconds: float) -> float:
-    """Kept megapixels a second of predicting tiles of `tile` px, pixels in memory."""
+def bare_rate(
+    model: Model, plan: Plan, pixels: np.ndarray, tile: int, lanes: int, seconds: float
+) -> float:
+    """Kept megapixels a second of `lanes` predictions at once of `tile` px, pixels in memory."""
     side = model.field.input_for(tile)
     batch = np.ascontiguousarray(pixels[None, :side, :side])
-    model.predict(batch, plan.statistics)
+
+    def predict_until(end: float) -> int:
+        count = 0
+        while time.perf_counter() < end:
+            model.predict(batch, plan.statistics)
+            count += 1
+        return count
+
+    threads = Lanes(lanes)
+    wait([threads.submit(model.predict, batch, plan.statistics) for _ in range(lanes)])
     began = time.perf_counter()
-    count = 0
-    while time.perf_counter() - began < seconds:
-        model.predict(batch, plan.statistics)
-        count += 1
-    return count * tile**2 / (time.perf_counter() - began) / 1e6
+    counts = [threads.submit(predict_until, began + seconds) for _ in range(lanes)]
+    count = sum(future.result() for future in counts)
+    rate = count * tile**2 / (time.perf_counter() - began) / 1e6
+    threads.close()
+    return rate
 
 
 def run_rate(plan: Plan, output: Path) -> float:
@@ -70,18 +83,30 @@ def main() -> None:
     choices = {} if options.regions else {"regions": None}
     plan = tilseg.make_plan(source, model, precision=options.precision, **choices)
     pixels = source.read(Window(0, 0, 1300, 1300))
-    bare: dict[int, list[float]] = {tile: [] for tile in TILES}
+    cpus = plan.lanes * plan.threads
+    by_threads = {
+        threads: tilseg.load_model(file, precision=options.precision, threads=threads)
+        for threads in {cpus, plan.threads}
+    }
+    ways = [(tile, threads) for tile in TILES for threads in sorted(by_threads)]
+    bare: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
     runs: list[float] = []
     for _ in range(options.rounds):
-        for tile in TILES:
-            bare[tile].append(bare_rate(model, plan, pixels, tile, options.seconds))
+        for tile, threads in ways:
+            model = by_threads[threads]
+            lanes = cpus // threads
+            rate = bare_rate(model, plan, pixels, tile, lanes, options.seconds)
+            bare[tile, threads].append(rate)
         runs.append(run_rate(plan, work / "overhead.tilseg"))
-    medians = {tile: statistics.median(rates) for tile, rates in bare.items()}
-    best = max(medians, key=lambda tile: medians[tile])
+    medians = {way: statistics.median(rates) for way, rates in bare.items()}
+    best = max(medians, key=lambda way: medians[way])
     kept = statistics.median(runs) / medians[best]
-    rows = [(f"bare, tile {tile}", f"{rate:.3f}") for tile, rate in medians.items()]
+    rows = [
+        (f"bare, tile {tile}, {cpus // threads} at once", f"{rate:.3f}")
+        for (tile, threads), rate in medians.items()
+    ]
     tile = " x ".join(map(str, plan.grid.tile))
-    rows.append((f"run, tile {tile}", f"{statistics.median(runs):.3f}"))
+    rows.append((f"run, tile {tile}, {plan.lanes} at once", f"{statistics.median(runs):.3f}"))
     show(
         f"Overhead: {options.megapixels} Mpix, width {options.width}, {options.precision}, zarr only"
         + (", regions" if options.regions else ""),
@@ -90,7 +115,7 @@ def main() -> None:
         kept=round(kept, 4),
         rounds=options.rounds,
     )
-    print(f"\nkept of the best bare rate (tile {best}): {kept:.3f}")
+    print(f"\nkept of the best bare rate (tile {best[0]}, {cpus // best[1]} at once): {kept:.3f}")
     if options.work is None:
         shutil.rmtree(work)
 
