@@ -13,7 +13,7 @@ from scipy.special import softmax
 from skimage.measure import label
 
 from tilseg.errors import UsageError
-from tilseg.training.border_weights import border_weights
+from tilseg.training.border_weights import border_weights, objects_of
 from tilseg.training.losses import (
     LOSSES,
     cross_entropy,
@@ -114,6 +114,8 @@ def test_by_hand():
     entropies = -np.log([0.8, 0.6])
     expected = {
         "cross-entropy": entropies.mean(),
+        # One object alone has no border.
+        "border": entropies.mean(),
         "focal": (0.2**2 * entropies[0] + 0.4**2 * entropies[1]) / 2,
         "dice": 1 - (1.6 / (1.2 + 1) + 1.2 / (0.8 + 1)) / 2,
         "dice-squared": 1 - (1.6 / (0.8 + 1) + 1.2 / (0.4 + 1)) / 2,
@@ -192,7 +194,9 @@ def test_deep_supervision_sums_the_losses_of_cropped_heads():
 
 @pytest.mark.parametrize("names", ["", "dise", "dice+", "cross-entropy + dice"])
 def test_a_loss_that_is_none_is_refused(names):
-    with pytest.raises(UsageError, match="use cross-entropy, focal, dice, dice-squared, tversky"):
+    with pytest.raises(
+        UsageError, match="use cross-entropy, border, focal, dice, dice-squared, tversky"
+    ):
         make_loss(names)
 
 
@@ -219,3 +223,21 @@ def test_border_weights_between_two_cells_by_hand():
     assert border_weights(np.array([[1, 0, 0]])).tolist() == [[1, 1, 1]]
     # Numbers need not be consecutive, and an unused one is no object.
     np.testing.assert_array_equal(border_weights(objects * 7), border_weights(objects))
+
+
+def test_the_border_loss_weighs_the_ground_between_objects():
+    labels = np.zeros((2, 9, 11), np.uint8)
+    labels[0, 2:7, 1:4] = labels[0, 2:7, 6:9] = 1
+    labels[1, :4] = 1
+    labels[1, 4:6] = 2  # another class is another object
+    labels[1, 0, 3] = labels[0, 0, 0] = IGNORE
+    objects = np.stack([label(labels[0] == 1), (labels[1] == 1) + 2 * (labels[1] == 2)])
+    np.testing.assert_array_equal(objects_of(labels[0]) > 0, objects[0] > 0)
+    weights = np.stack([border_weights(each.astype(int)) for each in objects])
+    assert weights[0, 4, 4] > 3 * weights[0, 4, 10] > 3
+    scores = np.random.default_rng(0).normal(0, 2, (2, 3, 9, 11))
+    chosen = labels != IGNORE
+    p, values = _pixels(scores, labels)
+    each = -np.log(p[np.arange(len(p)), values]) * weights[chosen]
+    found = LOSSES["border"](torch.from_numpy(scores), torch.from_numpy(labels))
+    np.testing.assert_allclose(found, each.sum() / weights[chosen].sum())

@@ -120,7 +120,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     "--loss",
     default=_DEFAULT.loss,
     show_default=True,
-    help="cross-entropy, focal, dice, dice-squared or tversky, or a sum of some.",
+    help="cross-entropy, border, focal, dice, dice-squared or tversky, or a sum of some.",
 )
 @click.option(
     "--class-weights",

@@ -82,7 +82,10 @@ def _conv(
     dilation: Any = 1,
     groups: int = 1,  # noqa: ARG001
 ) -> Step:
-    return _window(x, weight.shape[-1], stride, padding, dilation)
+    kernel = tuple(weight.shape[-2:])
+    if padding == "same":
+        padding = _one(dilation) * (_one(kernel) - 1) // 2
+    return _window(x, kernel, stride, padding, dilation)
 
 
 def _window(
@@ -110,10 +113,15 @@ def _one(value: Any) -> int:
 
 
 def _interpolate(
-    x: Step, size: Any = None, scale_factor: Any = None, align_corners: Any = None, **_: Any
+    x: Step,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: Any = None,
+    **_: Any,
 ) -> Step:
-    if size is not None and x.reach is not None:
-        raise NotImplementedError("up-sampling to a size, whose lattice is not known")
+    if x.reach is not None and (size is not None or mode != "bilinear"):
+        raise NotImplementedError(f"{mode} up-sampling to a size of {size}")
     reasons = [_CORNERS] if align_corners else []
     return _moved(x, lambda reach: reach.bilinear(int(scale_factor)), *reasons)
 

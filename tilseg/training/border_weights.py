@@ -8,9 +8,21 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, find_objects
+from skimage.measure import label
+
+from tilseg.training.samples import IGNORE
 
 # Beyond this many sigma of d1 + d2 the border term is below 1e-13 of w0, and left out.
 _REACH = 8
+
+
+def objects_of(labels: NDArray[np.uint8]) -> NDArray[np.integer]:
+    """The objects of a class mask (rows, cols), numbered from 1: 4-connected pixels of one class.
+
+    0 is the ground, and pixels without a label count as ground.
+    """
+    found: NDArray[np.integer] = label(np.where(labels == IGNORE, 0, labels), connectivity=1)
+    return found
 
 
 def border_weights(

@@ -16,12 +16,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tilseg.errors import UsageError
 from tilseg.models.blocks import crop_to
+from tilseg.training.border_weights import border_weights, objects_of
 from tilseg.training.samples import IGNORE
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -39,9 +41,19 @@ def cross_entropy(
     """Mean cross-entropy; of a sigmoid head that is binary cross-entropy.
 
     class_weights: how much a pixel of each class counts in the mean. pixel_weights: (n, rows,
-    cols), how much each pixel counts, such as `border_weights` of Ronneberger et al.
+    cols), how much each pixel counts.
     """
     return _mean(_entropies(logits, labels), _weights(labels, class_weights, pixel_weights))
+
+
+def border_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy in which the ground between near objects counts up to 11 times as much.
+
+    Ronneberger et al. 2015, arXiv:1505.04597, with class 0 as the ground; see `border_weights`.
+    """
+    masks = labels.cpu().numpy()
+    weights = np.stack([border_weights(objects_of(mask)) for mask in masks])
+    return cross_entropy(logits, labels, pixel_weights=torch.from_numpy(weights).to(labels.device))
 
 
 def focal(
@@ -84,6 +96,7 @@ def tversky(logits: Tensor, labels: Tensor, *, alpha: float = 0.3, beta: float =
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "cross-entropy": cross_entropy,
+    "border": border_cross_entropy,
     "focal": focal,
     "dice": dice,
     "dice-squared": functools.partial(dice, squared=True),
