@@ -76,7 +76,7 @@ class Card(_Strict):
     classes: Annotated[tuple[ClassInfo, ...], Field(min_length=2, max_length=255)]
     background: int | None = 0
     instances: Watershed | Border | None = None
-    pixel_size: float | None = None
+    pixel_size: Annotated[float, Field(gt=0)] | None = None
     unit: Name | None = None
     halo: Annotated[int, Field(ge=0)]
     stride: Annotated[int, Field(ge=1)]
@@ -102,6 +102,8 @@ class Card(_Strict):
                 )
         if self.band_names and len(self.band_names) != self.bands:
             raise ValueError("band_names must name every band")
+        if (self.pixel_size is None) != (self.unit is None):
+            raise ValueError("pixel_size and unit go together")
         n = self.normalization
         if n.kind == "constants" and not len(n.mean) == len(n.std) == self.bands:
             raise ValueError("constants need one mean and one std a band")

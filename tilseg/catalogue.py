@@ -29,6 +29,10 @@ USAGE: Words = {
         "{path}: {option} {value} is not there",
         "choose {option} from 0 to {last}",
     ),
+    "E-PIXEL-UNIT": (
+        "pixels of {value} can't be compared to those of {path}, which are in {unit}",
+        "give them in that unit",
+    ),
     "E-REGION-UNIT": (
         "the least area {value} does not fit this mask, whose pixels are {known}",
         "give it in pixels, or in a unit of that kind",
@@ -101,6 +105,14 @@ INPUT: Words = {
     "E-INPUT-SPARSE": (
         "{path}: declares {size}, of which {stored} of {count} {kind}s are stored",
         "cut out the part that holds data, for instance with gdal_translate -srcwin",
+    ),
+    "E-PIXEL-UNKNOWN": (
+        "{path}: states no pixel size",
+        "give it, for instance with --pixel-size 0.25um",
+    ),
+    "E-PIXEL-FACTOR": (
+        "{path}: its pixels are {times} times coarser than the {target} to segment at",
+        "give another --mpp, or --mpp native to take them as they are",
     ),
     "E-INPUT-CHANGED": (
         "{path}: changed since the run began ({fields})",

@@ -55,9 +55,11 @@ def needed(
     """
     parts = {"mask.zarr": _PYRAMID}
     if "tif" in outputs:
-        parts["mask.tif"] = _EXPORT
+        # On the image's grid again, if it was resampled and is a map.
+        pixels = math.prod(plan.factors) if plan.factors and is_map else 1.0
+        parts["mask.tif"] = _EXPORT * pixels
         if is_map:
-            parts["staging"] = _COPY
+            parts["staging"] = _COPY * pixels
     grid = plan.grid
     bits = math.log2(max(classes, 2)) * grid.shape.area / 8
     least = len(grid) * _SECTOR

@@ -38,6 +38,7 @@ def fingerprint(plan: Plan, identity: dict[str, Any], outputs: tuple[str, ...]) 
         "tile": list(grid.tile),
         "block": list(grid.block),
         "level": plan.level,
+        "resampling": None if plan.factors is None else list(plan.factors),
         "bands": [band + 1 for band in plan.bands],
         "normalization": {"mean": list(plan.statistics.mean), "std": list(plan.statistics.std)},
         "precision": plan.precision,
@@ -101,6 +102,11 @@ def adopt(plan: Plan, frozen: Plan) -> Plan:
     if "threads" in auto and plan.threads != frozen.threads:
         cpus = plan.lanes * plan.threads
         changes["lanes"] = max(1, min(frozen.lanes, cpus // frozen.threads))
-    if (plan.bands, plan.level) == (frozen.bands, frozen.level):
+    if _sampled(plan) == _sampled(frozen):
         changes["statistics"] = frozen.statistics
     return replace(plan, **changes)
+
+
+def _sampled(plan: Plan) -> tuple[object, ...]:
+    """What the statistics of an image depend on."""
+    return plan.bands, plan.level, plan.factors

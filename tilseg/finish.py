@@ -26,11 +26,11 @@ from tilseg.regions import BlockTable, RegionTable, label_blocks
 from tilseg.regions.files import LABELS, write_tables
 from tilseg.regions.measuring import Measuring
 from tilseg.regions.parts import TableStore
-from tilseg.sink import load_sink, windows_of
+from tilseg.sink import Mask, load_sink, windows_of
 from tilseg.sinks.labels import write_labels
+from tilseg.sinks.regridded import on_image_grid
 from tilseg.sinks.shards import sweep
-from tilseg.sinks.zarr import MaskStore
-from tilseg.source import Source, open_source
+from tilseg.source import Source, image_name, open_source
 from tilseg.stores import INSTANCES, Stores
 from tilseg.window import Size, Window
 from tilseg.workspace import RECEIPT
@@ -80,7 +80,7 @@ class Finisher:
         """
         stores = Stores.open(self.folder, self.plan)
         store = stores.mask
-        georef, name = self._georef, printable(Path(self.plan.source).stem)
+        georef, name = self._georef, printable(image_name(self.plan.source))
         store.finish(
             name=name,
             classes=self.card.classes,
@@ -103,8 +103,9 @@ class Finisher:
         if "tif" in outputs:
             target = self.result / "mask.tif"
             sink = load_sink("geotiff" if georef.is_map else "ometiff")
-            sink.write(store, target, self._in_pixels("tif"))
-            self._check_export(store, target)
+            mask = on_image_grid(store, self.source) if georef.is_map else store
+            sink.write(mask, target, self._in_pixels("tif"))
+            self._check_export(mask, target)
 
     @property
     def _georef(self) -> Georef:
@@ -131,17 +132,17 @@ class Finisher:
                 label_blocks(read, regions),
                 shape=self.plan.grid.shape,
                 block=self.plan.grid.block,
-                name=printable(Path(self.plan.source).stem),
+                name=printable(image_name(self.plan.source)),
                 georef=self._georef,
                 progress=lambda done, total: self.report("labels", done, total),
             )
         if options.polygons:
-            level = self.source.levels[self.plan.level]
+            georef = self._georef
             write_polygons(
                 regions,
                 label_blocks(read, regions),
                 options,
-                Place(self._georef, self.plan.grid.shape, (level.row_factor, level.col_factor)),
+                Place(georef, self.plan.grid.shape, georef.factors),
                 self.card.classes,
                 self.result,
                 lambda done, total: self.report("polygons", done, total),
@@ -207,7 +208,7 @@ class Finisher:
         ordered = [records[index] for index in sorted(records)]
         summary = summarise(
             self.plan,
-            self._georef.pixel_size,
+            self._georef,
             self.card,
             self.measuring.world,
             ordered,
@@ -240,7 +241,7 @@ class Finisher:
                 reason = f"other pixels at {window}"
                 raise OutputError("E-OUTPUT-READBACK", path=stores.mask.path, reason=reason)
 
-    def _check_export(self, store: MaskStore, path: Path) -> None:
+    def _check_export(self, mask: Mask, path: Path) -> None:
         """Every pixel of an exported file, read by its reader, against the committed mask."""
         try:
             exported = open_source(path, palette="index")
@@ -248,13 +249,13 @@ class Finisher:
             raise OutputError("E-OUTPUT-READBACK", path=path, reason=error.problem) from error
         try:
             done = 0
-            for window in windows_of(store.shape, _READ_BACK):
-                if not (exported.read(window)[..., 0] == store.read(window)).all():
+            for window in windows_of(mask.shape, _READ_BACK):
+                if not (exported.read(window)[..., 0] == mask.read(window)).all():
                     raise OutputError(
                         "E-OUTPUT-READBACK", path=path, reason=f"other pixels at {window}"
                     )
                 done += window.size.area
-                self.report("check", done, store.shape.area)
+                self.report("check", done, mask.shape.area)
         except InputError as error:
             raise OutputError("E-OUTPUT-READBACK", path=path, reason=error.problem) from error
         finally:

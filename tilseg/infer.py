@@ -26,7 +26,8 @@ from tilseg.nodata import fill_invalid, valid_pixels
 from tilseg.plan import Block, Plan, Tile
 from tilseg.regions import BlockTable
 from tilseg.regions.measuring import Measuring
-from tilseg.source import Source, reopen_source
+from tilseg.source import Source
+from tilseg.sources.resampled import open_planned
 from tilseg.stores import Stores
 from tilseg.window import Window, read_mirrored
 
@@ -76,7 +77,7 @@ class BlockWorker:
                 raise ResourceError("E-WORKER-VERSION", name=name, driver=theirs, worker=mine)
         plan = job.plan
         self.plan = plan
-        self.source: Source = reopen_source(plan.source)
+        self.source: Source = open_planned(plan)
         self.model: Model = load_model(
             plan.model, device=plan.device, precision=plan.precision, threads=plan.threads
         )
@@ -296,7 +297,7 @@ def leave_out(job: Job, index: int, reason: str) -> BlockRecord:
     plan, card = job.plan, read_card(job.plan.model)
     window = plan.grid.block_at(index).write
     answer = _Answer.none(window, len(card.classes), plan)
-    source = reopen_source(plan.source)
+    source = open_planned(plan)
     try:
         measuring = Measuring.of_run(plan, source, card, NODATA)
         image = np.zeros((*window.size, len(plan.bands)), source.dtype)

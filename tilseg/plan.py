@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from tilseg.georef import Factors
 from tilseg.instance_rule import InstanceRule, settled
 from tilseg.model import BandStatistics, Precision
 from tilseg.receptive_field import ReceptiveField
@@ -73,6 +74,15 @@ class TileGrid:
         return Size(
             self.tile.rows * self.tiles_per_block.rows, self.tile.cols * self.tiles_per_block.cols
         )
+
+    @property
+    def read(self) -> Size:
+        """Size of what a whole block reads."""
+        rows, cols = (
+            block + wide - tile
+            for block, wide, tile in zip(self.block, self.input, self.tile, strict=True)
+        )
+        return Size(rows, cols)
 
     @property
     def tile_counts(self) -> Size:
@@ -167,7 +177,8 @@ class Plan:
     """All that decides a pixel of the result, frozen at the first start of a run.
 
     source, level, bands: the image's uri, the pyramid level read, 0-based bands in the
-        model's order. model, model_sha256: where the model is and what it holds.
+        model's order. factors: pixels of level 0 that a pixel of the grid spans where the image
+        is resampled, which then has one level; None where it is not. model, model_sha256: where the model is and what it holds.
     statistics: resolved normalisation constants. nodata: the source's nodata value.
     probabilities: whether they are kept beside the classes.
     regions: how regions are measured; None where they are not.
@@ -190,6 +201,7 @@ class Plan:
     lanes: int = 1
     probabilities: bool = False
     regions: RegionOptions | None = RegionOptions(instances=None)
+    factors: Factors | None = None
     auto: tuple[str, ...] = ()
 
     @property

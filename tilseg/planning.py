@@ -14,7 +14,9 @@ from tilseg.errors import InputError, ModelError, ResourceError, UsageError
 from tilseg.model import Model, Precision
 from tilseg.plan import Plan, RegionOptions, TileGrid, workers_for
 from tilseg.receptive_field import ReceptiveField
+from tilseg.resolution import choose_factors
 from tilseg.source import Source
+from tilseg.sources.resampled import ResampledSource, on_grid
 from tilseg.statistics import band_statistics
 from tilseg.window import Size
 
@@ -75,6 +77,7 @@ def make_plan(
     processes: int = 1,
     bands: Sequence[int] | None = None,
     level: int | None = None,
+    resolution: str | float | None = None,
     precision: Precision = "fp32",
     threads: int | None = None,
     probabilities: bool = False,
@@ -88,6 +91,9 @@ def make_plan(
     workers: blocks under way at once; None for as many as keep the network busy. processes: that
         share this machine, each with its share of memory and CPUs. bands: 1-based; None for the
         image's own when their number is the model's. level: pyramid level; None for 0.
+    resolution: pixel size to segment at: a number in the image's own unit, a length such as
+        "0.5um" or "10m" (on a map, on the ground in its middle), or "native" for the image's own;
+        None for the model's where the image's is known and differs by more than a tenth.
     threads: CPU threads of one prediction; None for as few as memory allows, since several
         predictions side by side get more out of a CPU than one on all of it.
     probabilities: keep those of every class beside the mask. regions: how to measure regions,
@@ -95,7 +101,7 @@ def make_plan(
         records by how much.
 
     Raises ModelError E-MODEL-INEXACT without that, UsageError for an illegal tile, level or band,
-    InputError E-INPUT-BANDS, and ResourceError: E-MEMORY when nothing fits, E-MEMORY-SEGMENT when
+    InputError E-INPUT-BANDS, what `choose_factors` raises, and ResourceError: E-MEMORY when nothing fits, E-MEMORY-SEGMENT when
     one strip, tile or chunk of the image takes more than a quarter of the memory.
     """
     if model.card.inexact and not allow_inexact:
@@ -110,7 +116,9 @@ def make_plan(
         }.items()
         if value is None
     ]
-    level = _checked_level(source, level or 0)
+    _check_level(source, level or 0)
+    factors = choose_factors(source, model.card, resolution, level)
+    source, level = on_grid(source, factors), level or 0
     indices = _checked_bands(source, model, bands)
     budget = parse_memory(memory) if isinstance(memory, str) else memory or available_memory()
     budget //= processes
@@ -141,6 +149,7 @@ def make_plan(
         lanes=lanes,
         probabilities=probabilities,
         regions=_settled(regions, model),
+        factors=factors,
         auto=tuple(chosen),
     )
 
@@ -155,13 +164,12 @@ def _device_kind(model: Model) -> Literal["cpu", "cuda"]:
     return "cuda" if model.device.startswith("cuda") else "cpu"
 
 
-def _checked_level(source: Source, level: int) -> int:
+def _check_level(source: Source, level: int) -> None:
     if not 0 <= level < len(source.levels):
         sizes = ", ".join(
             f"{number} ({at.size.cols} x {at.size.rows})" for number, at in enumerate(source.levels)
         )
         raise UsageError("E-LEVEL", level=level, path=source.uri, levels=sizes)
-    return level
 
 
 def _checked_bands(source: Source, model: Model, bands: Sequence[int] | None) -> tuple[int, ...]:
@@ -203,12 +211,12 @@ def needed_memory(
     workers = workers or workers_for(grid, lanes)
     bands = model.card.bands
     pixel = source.dtype.itemsize * bands
-    read = (grid.block.rows + grid.input.rows - grid.tile.rows) * (
-        grid.block.cols + grid.input.cols - grid.tile.cols
-    )
+    read = grid.read.area
     # Raw pixels, and a copy of them where nodata is filled; labels, and their shard encoded; a
     # strip, tile or chunk of the image being decoded.
     block = 2 * read * pixel + 4 * grid.block.area + source.segment_bytes
+    if isinstance(source, ResampledSource):
+        block += source.working_bytes(grid.read)
     if probabilities:
         # The block, its shard encoded, and both again in the order of the file.
         block += 4 * len(model.card.classes) * grid.block.area

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from tilseg.card import Card, file_sha256
-from tilseg.georef import PixelSize
+from tilseg.georef import Georef
 from tilseg.infer import NODATA
 from tilseg.journal import BadTile, BlockRecord
 from tilseg.plan import Plan
@@ -31,7 +31,7 @@ _bad_tiles = TypeAdapter(list[BadTile])
 
 def summarise(
     plan: Plan,
-    pixel: PixelSize | None,
+    georef: Georef,
     card: Card,
     world: World | None,
     records: Sequence[BlockRecord],
@@ -42,11 +42,12 @@ def summarise(
 ) -> dict[str, Any]:
     """The content of summary.json: pixels, area and regions of each class, blocks and time.
 
-    pixel: size of the mask's pixels. fraction is of valid pixels; area is on the ground, in
+    georef: the place of the mask. fraction is of valid pixels; area is on the ground, in
     squared `area_unit`, None where it is not known. regions: those in the tables. instances: how
     they were told apart. skipped:
     blocks taken over from an earlier start.
     """
+    pixel = georef.pixel_size
     counts: Counter[int] = Counter()
     for record in records:
         counts.update(dict(record.counts))
@@ -60,6 +61,7 @@ def summarise(
         "height": grid.shape.rows,
         "pixel_size": [pixel.rows, pixel.cols] if pixel else None,
         "unit": pixel.unit if pixel else None,
+        "image_pixels": list(georef.factors),
         "area_unit": world.unit if world else None,
         "classes": [
             {

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilseg.errors import InputError, UsageError
-from tilseg.georef import Georef
+from tilseg.georef import Georef, PixelSize
+from tilseg.lengths import convert, parse_length
 from tilseg.magic import describe
 from tilseg.window import Size, Window
 
@@ -112,6 +113,7 @@ class Choice:
     palette: "index" reads the class numbers of a palette image, "expand" its colours.
     vrt: "follow" reads the files that a GDAL VRT names; without it a VRT is refused.
     remote: "fetch" reads an address; without it one is refused.
+    pixel_size: of an image that states none or a wrong one, as "0.25um" or "0.3m".
     """
 
     series: int | None = None
@@ -121,6 +123,7 @@ class Choice:
     palette: Literal["index", "expand"] | None = None
     vrt: Literal["follow"] | None = None
     remote: Literal["fetch"] | None = None
+    pixel_size: str | None = None
 
     def __str__(self) -> str:
         """What was chosen, as `make_uri` writes it: "series=1&z=4", or ""."""
@@ -133,15 +136,42 @@ class Choice:
     def refuse_all_but(self, path: object, *allowed: str) -> None:
         """Raise UsageError E-CHOICE if anything is chosen that the image does not offer.
 
-        The numbers as they are (palette "index") can be had of every image, and leave to fetch it
-        (remote) chooses nothing of it.
+        The numbers as they are (palette "index") can be had of every image, leave to fetch it
+        (remote) chooses nothing of it, and whether its pixel size can be stated `place` says.
         """
         for name, value in self._chosen():
-            if name not in (*allowed, "remote") and value != "index":
+            if name not in (*allowed, "remote", "pixel_size") and value != "index":
                 raise UsageError("E-CHOICE", path=path, option=name, value=value)
 
+    def place(self, path: object, georef: Georef) -> Georef:
+        """Where the image lies, with the pixel size stated; UsageError E-CHOICE on a map."""
+        if self.pixel_size is None:
+            return georef
+        size = _stated(self.pixel_size)
+        if size is None or (georef.is_map and georef.pixel_size):
+            raise UsageError("E-CHOICE", path=path, option="pixel-size", value=self.pixel_size)
+        return replace(georef, pixel_size=size)
 
-_CHOSEN = re.compile(r"(?P<path>.+)#(?P<choice>[a-z]+=\w+(&[a-z]+=\w+)*)", re.DOTALL)
+
+def _stated(text: str) -> PixelSize | None:
+    """A pixel size in um, or in m; None for what is none."""
+    value, unit = parse_length(text) or (0.0, None)
+    unit = unit or "um"
+    into = "um" if unit in ("nm", "um", "mm") else "m"
+    side = convert(value, unit, into)
+    return PixelSize(side, side, into) if side else None
+
+
+def _written(pixel_size: str | float) -> str:
+    """A pixel size as a `Choice` has it; raises UsageError E-OPTION for what is none."""
+    size = _stated(str(pixel_size))
+    if size is None:
+        allowed = "a length such as 0.25um, 250nm or 30cm; or a number of um"
+        raise UsageError("E-OPTION", option="--pixel-size", value=pixel_size, allowed=allowed)
+    return f"{size.rows!r}{size.unit}"
+
+
+_CHOSEN = re.compile(r"(?P<path>.+)#(?P<choice>[a-z_]+=[\w.+-]+(&[a-z_]+=[\w.+-]+)*)", re.DOTALL)
 
 
 def make_uri(path: Any, choice: Choice) -> str:
@@ -155,18 +185,27 @@ def _split_uri(image: str) -> tuple[str, Choice]:
     if found is None or os.path.lexists(image):
         return image, Choice()
     named: dict[str, Any] = dict(pair.split("=") for pair in found["choice"].split("&"))
-    palette, vrt, remote = (named.pop(name, None) for name in ("palette", "vrt", "remote"))
+    palette, vrt, remote, size = (
+        named.pop(name, None) for name in ("palette", "vrt", "remote", "pixel_size")
+    )
     words = (
         palette in (None, "index", "expand"),
         vrt in (None, "follow"),
         remote in (None, "fetch"),
+        size is None or _stated(size) is not None,
     )
     # No file has so many images that their number takes ten digits.
     numbers = {n: int(v) for n, v in named.items() if v.isdecimal() and len(v) < 10}
     known = numbers.keys() <= {"series", "channel", "z", "t"}
     if not all(words) or not known or len(numbers) != len(named):
         return image, Choice()
-    return found["path"], Choice(**numbers, palette=palette, vrt=vrt, remote=remote)
+    chosen = Choice(**numbers, palette=palette, vrt=vrt, remote=remote, pixel_size=size)
+    return found["path"], chosen
+
+
+def image_name(uri: str) -> str:
+    """The name of the file behind a source's uri, without its suffix."""
+    return Path(_split_uri(uri)[0]).stem
 
 
 # name -> (module, function that says from path and first bytes whether to try it). The order
@@ -226,6 +265,7 @@ def open_source(
     palette: Literal["index", "expand"] | None = None,
     allow_vrt: bool = False,
     allow_remote: bool = False,
+    pixel_size: str | float | None = None,
 ) -> Source:
     """Open an image by path or uri, or wrap an array of (rows, cols) or (rows, cols, bands).
 
@@ -233,18 +273,21 @@ def open_source(
     taken silently: a file that leaves a choice open is refused, with what there is to choose.
     allow_vrt: read the files that a GDAL VRT names, if they are TIFFs on this machine.
     allow_remote: read a TIFF at an http or https address that holds no secret, by ranges of bytes;
-    without it nothing is ever fetched.
+    without it nothing is ever fetched. pixel_size: of an image that states none or a wrong one:
+    "0.25um", "30cm", or a number of um.
 
     Raises InputError (exit 4): E-INPUT-MISSING, -REMOTE, -ADDRESS, -NAME, -DIRECTORY, -NOT-FILE,
     -EMPTY, -FORMAT, -TRUNCATED, -READ, -DTYPE, -AMBIGUOUS, -PALETTE, -SEGMENT, -SPARSE, -REFERS, -VRT;
-    UsageError E-CHOICE (exit 2) for an option the image has no use for.
+    UsageError E-CHOICE (exit 2) for an option the image has no use for, E-OPTION for what is no
+    pixel size.
     """
     from tilseg.sources import array
 
-    options = Choice(series, channel, z, t, palette)
+    stated = None if pixel_size is None else _written(pixel_size)
+    options = Choice(series, channel, z, t, palette, pixel_size=stated)
     if isinstance(image, np.ndarray):
         options.refuse_all_but("array")
-        return array.ArraySource(image)
+        return array.ArraySource(image, options)
     if isinstance(image, str) and image.startswith(array.SCHEME):
         return array.reopen(image)
     name, choice = _split_uri(os.fspath(image))

@@ -78,6 +78,15 @@ class Duration(click.ParamType[float]):
         return float(hours * 3600 + minutes * 60 + seconds)
 
 
+class Length(click.ParamType[str]):
+    """A pixel size; what it may be is for the image to say."""
+
+    name = "length"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        return str(value)
+
+
 class Area(click.ParamType[tuple[float, str]]):
     """A number of pixels, or an area with its unit: 30, 25um2, 0.5ha."""
 
@@ -213,6 +222,11 @@ def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Numbers of a palette image, or its colours.",
         ),
         click.option(
+            "--pixel-size",
+            type=Length(),
+            help="Of an image that states none or a wrong one: 0.25um, 30cm.",
+        ),
+        click.option(
             "--allow-vrt", is_flag=True, help="Read the TIFFs on this machine that a VRT names."
         ),
         click.option(
@@ -266,6 +280,14 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--level", type=int, help="Pyramid level to segment; 0 is the finest.  [default: 0]"
+        ),
+        click.option(
+            "--mpp",
+            "--resolution",
+            "resolution",
+            type=Length(),
+            help="Pixel size to segment at: 0.5um, 10m, a number in the image's unit, or native "
+            "for the image's own.  [default: the model's, if both are known]",
         ),
         click.option(
             "--probabilities", is_flag=True, help="Keep the probabilities of every class too."

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from tilseg.cli.options import plan_options
+from tilseg.georef import Factors, PixelSize
 
 
 @click.command(name="plan")
@@ -22,13 +23,16 @@ def command(image: str, workers: int | None, as_json: bool, **choices: Any) -> N
     from tilseg.cli.planned import planned
     from tilseg.cli.terminal import print_facts
     from tilseg.planning import format_bytes, needed_memory
+    from tilseg.sources.resampled import on_grid
 
     with planned(image, workers=workers, **choices) as (source, model, plan):
-        grid = plan.grid
+        grid, resampled = plan.grid, on_grid(source, plan.factors)
+        level = resampled.levels[plan.level]
+        pixel = resampled.georef.decimated(level.row_factor, level.col_factor).pixel_size
         memory = needed_memory(
             grid,
             plan.lanes,
-            source,
+            resampled,
             model,
             workers,
             probabilities=plan.probabilities,
@@ -39,6 +43,9 @@ def command(image: str, workers: int | None, as_json: bool, **choices: Any) -> N
             "input": plan.source,
             "width": grid.shape.cols,
             "height": grid.shape.rows,
+            "pixel_size": [pixel.rows, pixel.cols] if pixel else None,
+            "unit": pixel.unit if pixel else None,
+            "resampling": plan.factors,
             "model": model.card.name,
             "tile": list(grid.tile),
             "tile_input": list(grid.input),
@@ -63,6 +70,7 @@ def command(image: str, workers: int | None, as_json: bool, **choices: Any) -> N
     print_facts(
         {
             "image": f"{plan.source}, {cols} x {rows} px, level {plan.level}",
+            "pixel size": _size(pixel, plan.factors),
             "bands": ", ".join(str(band + 1) for band in plan.bands),
             "model": f"{model.card.name}: halo {grid.field.halo}, stride {grid.field.stride}",
             "tile": f"{_by(grid.tile)} px, from an input of {_by(grid.input)}",
@@ -75,6 +83,13 @@ def command(image: str, workers: int | None, as_json: bool, **choices: Any) -> N
             "mask": f"{format_bytes(grid.shape.area)} before compression",
         }
     )
+
+
+def _size(pixel: PixelSize | None, factors: Factors | None) -> str:
+    shown = f"{pixel.cols:.6g} x {pixel.rows:.6g} {pixel.unit}" if pixel else "not stated"
+    if factors is None:
+        return shown
+    return f"{shown}, resampled: {factors.cols:.4g} x {factors.rows:.4g} of the image's pixels"
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -27,7 +27,10 @@ def planned(
     **choices: Any,
 ) -> Iterator[tuple[Source, Model, Plan]]:
     """The image, the model and the plan that the options ask for."""
-    of_image = ("series", "channel", "z", "t", "palette", "allow_vrt", "allow_remote")
+    of_image = (
+        *("series", "channel", "z", "t", "palette", "pixel_size"),
+        *("allow_vrt", "allow_remote"),
+    )
     chosen = {name: choices.pop(name) for name in of_image}
     of_regions = (
         *("connectivity", "min_area", "shape", "only", "instances", "border_class"),

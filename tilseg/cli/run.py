@@ -97,8 +97,8 @@ def command(
     with StopRequest(stop_after) as stop:
         try:
             with (
-                planned(image, workers=threads, processes=count, **choices) as (_, _, plan),
                 ProgressDisplay() as display,
+                planned(image, workers=threads, processes=count, **choices) as (_, _, plan),
             ):
                 report = run(
                     plan,

@@ -102,15 +102,8 @@ class MapGrid:
         rows, cols: (m,), (n,) from the corner of pixel (0, 0); returns (m, n) each. NaN where
         the CRS has no place.
         """
-        # Slopes of fourth order over some kilometres: an error of 1e-13, where differences
-        # over one pixel would cancel to 1e-7 of it.
-        step = _STEP / self._pixel
         at_rows, at_cols = (grid.ravel() for grid in np.meshgrid(rows, cols, indexing="ij"))
-        down, across = np.zeros((2, len(at_rows), 3))
-        for ahead, weight in ((1, 8 / 12), (-1, -8 / 12), (2, -1 / 12), (-2, 1 / 12)):
-            far = ahead * step
-            down += weight / step * self._place(at_rows + far, at_cols)
-            across += weight / step * self._place(at_rows, at_cols + far)
+        down, across = self._slopes(at_rows, at_cols)
         area = np.linalg.norm(np.cross(down, across), axis=-1)
         height, width = np.linalg.norm(down, axis=-1), np.linalg.norm(across, axis=-1)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -119,6 +112,25 @@ class MapGrid:
             )
         shape = len(rows), len(cols)
         return np.where(np.isfinite(area), area, np.nan).reshape(shape), square.reshape(shape)
+
+    def sides(self, row: float, col: float) -> tuple[float, float]:
+        """True height and width in metres of a pixel at a corner; not finite where it has no place."""
+        down, across = self._slopes(np.array([row]), np.array([col]))
+        return float(np.linalg.norm(down)), float(np.linalg.norm(across))
+
+    def _slopes(self, rows: _Floats, cols: _Floats) -> tuple[_Floats, _Floats]:
+        """(n, 3) metres on the ellipsoid from each place one row down, and one column across.
+
+        Of fourth order over some kilometres: an error of 1e-13, where differences over one pixel
+        would cancel to 1e-7 of it.
+        """
+        step = _STEP / self._pixel
+        down, across = np.zeros((2, len(rows), 3))
+        for ahead, weight in ((1, 8 / 12), (-1, -8 / 12), (2, -1 / 12), (-2, 1 / 12)):
+            far = ahead * step
+            down += weight / step * self._place(rows + far, cols)
+            across += weight / step * self._place(rows, cols + far)
+        return down, across
 
     def _place(self, rows: _Floats, cols: _Floats) -> _Floats:
         """(n, 3) places on the ellipsoid, not finite where there is none."""

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tilseg.georef import Georef
+from tilseg.georef import Georef, PixelSize
+from tilseg.lengths import convert
 from tilseg.regions.map_grid import MapGrid
 from tilseg.regions.region_table import RegionTable
 from tilseg.window import Size, Window
@@ -25,6 +26,7 @@ _Floats = NDArray[np.float64]
 
 _TRUE_TO_SCALE = 0.0025  # UTM's own pixels are 0.08 % too small to 0.2 % too large
 _SQUARE = 0.02
+_SAME_LENGTH = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,29 @@ def world_units(georef: Georef, shape: Size) -> World | None:
     elif planar and grid.planar_area is not None:
         method = "planar"
     return World(georef, "m", method, pixel_area, scale, bool(squares[known].all()))
+
+
+def ground_size(georef: Georef, shape: Size) -> PixelSize | None:
+    """Size of a pixel, on the ground in the middle of an image of `shape` if it is on a map.
+
+    The CRS's own length where it is right to a hundredth, so that 10 m of UTM are 10 m; else
+    metres on the ellipsoid. None where the middle has no place there.
+
+    Raises InputError E-INPUT-READ for a CRS that can't be understood.
+    """
+    stated = georef.pixel_size
+    if georef.crs is None or georef.transform is None or _grid(georef).ellipsoid is None:
+        return stated
+    rows, cols = _grid(georef).sides(shape.rows / 2, shape.cols / 2)
+    if stated is not None:
+        # Not a number for degrees, which are never right.
+        ratios = [
+            (convert(side, stated.unit, "m") or np.nan) / true
+            for side, true in ((stated.rows, rows), (stated.cols, cols))
+        ]
+        if all(abs(ratio - 1) <= _SAME_LENGTH for ratio in ratios):
+            return stated
+    return PixelSize(rows, cols, "m") if np.isfinite(rows * cols) else None
 
 
 @functools.lru_cache(maxsize=8)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tilseg.card import ClassInfo
-from tilseg.georef import Georef, PixelSize
+from tilseg.georef import Factors, Georef, PixelSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ def parse_group_json(content: bytes) -> MaskInfo:
             crs=place["crs"],
             transform=None if transform is None else tuple(transform),
             pixel_size=None if pixel is None else PixelSize(**pixel),
+            factors=Factors(*place["factors"]),
         ),
     )
 
@@ -119,25 +120,32 @@ def labels_json(name: str, georef: Georef, levels: int) -> bytes:
 def _multiscale(name: str, georef: Georef, levels: int) -> dict[str, Any]:
     pixel = micrometres(georef)
     unit = {} if pixel is None else {"unit": "micrometer"}
-    rows, cols = (1.0, 1.0) if pixel is None else (pixel.rows, pixel.cols)
+    # Without a length in micrometres the unit is the pixel of the image under it.
+    rows, cols = georef.factors if pixel is None else (pixel.rows, pixel.cols)
+    own = rows / georef.factors.rows, cols / georef.factors.cols
     return {
         "name": name,
         "type": "nearest",
         "axes": [{"name": axis, "type": "space", **unit} for axis in "yx"],
         "datasets": [
-            {"path": str(level), "coordinateTransformations": _transforms(2**level, rows, cols)}
+            {
+                "path": str(level),
+                "coordinateTransformations": _transforms(rows * 2**level, cols * 2**level, own),
+            }
             for level in range(levels)
         ],
     }
 
 
-def _transforms(factor: int, rows: float, cols: float) -> list[dict[str, Any]]:
+def _transforms(rows: float, cols: float, image: tuple[float, float]) -> list[dict[str, Any]]:
     # A position is a pixel's centre, so a coarser grid that covers the same area starts half
     # the difference of the two pixels further in. ome-zarr-py and most images do the same.
-    shift = (factor - 1) / 2
     return [
-        {"type": "scale", "scale": [rows * factor, cols * factor]},
-        {"type": "translation", "translation": [rows * shift, cols * shift]},
+        {"type": "scale", "scale": [rows, cols]},
+        {
+            "type": "translation",
+            "translation": [(rows - image[0]) / 2, (cols - image[1]) / 2],
+        },
     ]
 
 

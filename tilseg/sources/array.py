@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tilseg.errors import InputError
 from tilseg.georef import Georef
+from tilseg.source import Choice
 from tilseg.sources.base import BaseSource, level_of, supported_dtype
 from tilseg.window import Size, Window
 
@@ -21,7 +22,7 @@ _open: weakref.WeakSet[ArraySource] = weakref.WeakSet()
 
 
 class ArraySource(BaseSource):
-    """An array of (rows, cols) or (rows, cols, bands) as one level without georeference.
+    """An array of (rows, cols) or (rows, cols, bands) as one level, not on a map.
 
     The array is not copied (but for dtypes that need converting) and must not be changed
     while the source is used. Its uri holds a hash of its pixels and can be reopened only in
@@ -30,7 +31,7 @@ class ArraySource(BaseSource):
     Raises InputError E-INPUT-SHAPE, E-INPUT-DTYPE.
     """
 
-    def __init__(self, array: NDArray[Any]) -> None:
+    def __init__(self, array: NDArray[Any], choice: Choice = Choice()) -> None:  # noqa: B008 - frozen
         if array.ndim not in (2, 3) or array.size == 0:
             raise InputError("E-INPUT-SHAPE", shape=array.shape)
         dtype = supported_dtype(array.dtype, "array")
@@ -38,12 +39,12 @@ class ArraySource(BaseSource):
         self._token = _token(self._pixels)
         size = Size(*self._pixels.shape[:2])
         super().__init__(
-            uri=SCHEME + self._token,
+            uri=f"{SCHEME}{self._token}" + (f"#{choice}" if str(choice) else ""),
             reader="numpy",
             dtype=dtype,
             band_names=("",) * self._pixels.shape[2],
             levels=(level_of(size, size),),
-            georef=Georef(),
+            georef=choice.place("array", Georef()),
         )
         _open.add(self)
 

@@ -145,7 +145,8 @@ class FileSource(BaseSource, Generic[_File]):
     """A source that is one file: `path`, and what was chosen of it."""
 
     def __init__(self, path: _File, choice: Choice, **facts: Any) -> None:
-        super().__init__(uri=make_uri(path, choice), **facts)
+        georef = choice.place(path, facts.pop("georef"))
+        super().__init__(uri=make_uri(path, choice), georef=georef, **facts)
         self.path = path
         self.choice = choice
 

@@ -18,7 +18,7 @@ from tilseg.card import Card, ClassInfo
 from tilseg.durable import remove, sync_directory, sync_tree, unseal, writing
 from tilseg.errors import ExistsError, InputError, OutputError
 from tilseg.fingerprint import plan_from_json
-from tilseg.georef import Georef
+from tilseg.georef import ONE_TO_ONE, Factors, Georef
 from tilseg.instance_rule import InstanceRule
 from tilseg.instances import find_instances, measure_instances
 from tilseg.plan import RegionOptions
@@ -31,6 +31,7 @@ from tilseg.regions.units import world_units
 from tilseg.sinks.labels import write_labels
 from tilseg.sinks.zarr import MaskStore
 from tilseg.source import Source, open_source
+from tilseg.sources.resampled import on_grid
 from tilseg.stores import MASK
 from tilseg.window import Size, Window
 from tilseg.workspace import RECEIPT
@@ -57,7 +58,8 @@ def measure(
     """Measure the regions of a mask: those that `run` measures, from the same code.
 
     mask: a mask as a file, an array, a mask.zarr or the directory of a run. image: the image
-    under it, for the intensity columns; the level of the mask's size is taken, all its bands.
+    under it, for the intensity columns, all its bands: the level of the mask's size, or the image
+    resampled as it was for the mask.zarr of a run.
     output: a directory for regions.parquet, regions.csv and, if wanted, labels.zarr and polygons.
     nodata, background: value without a class, and the class that forms no regions; None where
     there is none; "own" for what the mask says itself, and else None and 0. How objects that
@@ -79,6 +81,7 @@ def measure(
             under = image if isinstance(image, Source) else open_source(image)
             if under is not image:
                 stack.callback(under.close)
+            under = _fitted(under, opened)
         place = _place(opened, under)
         measuring = Measuring.on(
             place.georef,
@@ -99,7 +102,8 @@ def measure(
 class _Mask:
     """A mask that is read by windows; `nodata` may be negative, what is measured never is.
 
-    classes: names and colours by value, () where they are not known.
+    classes: names and colours by value, () where they are not known. factors: of its pixels over
+    those of the image that it was made from.
     """
 
     path: str
@@ -109,6 +113,7 @@ class _Mask:
     background: int | None
     instances: InstanceRule | None
     classes: tuple[ClassInfo, ...]
+    factors: Factors
 
     @property
     def marker(self) -> int:
@@ -142,18 +147,20 @@ def _open_mask(mask: Image, nodata: Value, background: Value) -> _Mask:
     nodata = stated if nodata == "own" else nodata
     if nodata is not None and nodata == background:
         nodata = None
-    return _Mask(path, source, own.block or _BLOCK, nodata, background, own.instances, own.classes)
+    block = own.block or _BLOCK
+    return _Mask(path, source, block, nodata, background, own.instances, own.classes, own.factors)
 
 
 @dataclass(frozen=True, slots=True)
 class _Own:
     """What a mask says of itself: its background, how a run told instances apart in it, its
-    classes, and the blocks it is stored in (None where any will do)."""
+    classes, the blocks it is stored in (None where any will do), and its factors."""
 
     background: int | None = 0
     instances: InstanceRule | None = None
     classes: tuple[ClassInfo, ...] = ()
     block: Size | None = None
+    factors: Factors = ONE_TO_ONE
 
 
 def _facts(path: Path) -> tuple[Path, _Own]:
@@ -169,9 +176,12 @@ def _facts(path: Path) -> tuple[Path, _Own]:
             # Somebody else's zarr, for which there is a reader.
             return path, own
         if store.finished:
-            classes = store.classes
             return path, replace(
-                own, background=store.background, classes=classes, block=store.block
+                own,
+                background=store.background,
+                classes=store.classes,
+                block=store.block,
+                factors=store.georef.factors,
             )
     return path, own
 
@@ -193,11 +203,16 @@ def _place(mask: _Mask, image: Source | None) -> Place:
     shape = mask.source.shape
     georef: Georef = mask.source.georef
     if image is None:
-        return Place(georef, shape)
+        return Place(georef, shape, mask.factors)
     level = image.levels[_level(image, shape)]
-    if world_units(georef, shape) is None:
-        georef = image.georef.decimated(level.row_factor, level.col_factor)
-    return Place(georef, shape, (level.row_factor, level.col_factor))
+    under = image.georef.decimated(level.row_factor, level.col_factor)
+    return Place(under if world_units(georef, shape) is None else georef, shape, under.factors)
+
+
+def _fitted(image: Source, mask: _Mask) -> Source:
+    """The image, resampled to the mask's pixels unless one of its levels has its size."""
+    fits = any(level.size == mask.source.shape for level in image.levels)
+    return image if fits or mask.factors == ONE_TO_ONE else on_grid(image, mask.factors)
 
 
 def _level(image: Source, shape: Size) -> int:

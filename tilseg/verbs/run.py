@@ -31,7 +31,8 @@ from tilseg.receipt import bad_tiles
 from tilseg.regions.measuring import Measuring
 from tilseg.resume import recover
 from tilseg.schedule import IN_PROCESS, Cluster, run_blocks
-from tilseg.source import Source, reopen_source
+from tilseg.source import Source
+from tilseg.sources.resampled import open_planned
 from tilseg.stores import MASK
 from tilseg.workspace import Workspace
 
@@ -130,7 +131,7 @@ def run(
         plan = replace(plan, regions=None)
         outputs = [Path(space.single).suffix.removeprefix(".")]
     options = RunOptions(tuple(outputs), cluster, overwrite, on_bad_tile)
-    source = reopen_source(plan.source)
+    source = open_planned(plan)
     try:
         check_formats(plan.regions)
         # Refuses a least area in a unit that the mask does not have.
