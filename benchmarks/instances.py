@@ -182,7 +182,7 @@ def main() -> None:
     verbs.add_parser("mask").add_argument("file", type=Path)
     given = parser.parse_args()
     if given.verb == "discs":
-        rows = math.isqrt(given.count * 4 // 5)
+        rows = math.isqrt(given.count * 5 // 8)
         compare("discs", iter([field(rows, given.count // rows)]))
     elif given.verb == "nuclei":
         compare("nuclei", pictures(given.data))
