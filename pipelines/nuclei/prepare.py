@@ -1,10 +1,11 @@
 """Nuclei pictures and instance labels into images and class masks for `tilseg train`.
 
-    python prepare.py DSB2018 PREPARED
+    python prepare.py DSB2018 PREPARED [--borders]
 
 DSB2018 holds images/NAME.png (RGB or RGBA), labels/NAME.tif (0 and instance numbers) and
 index.csv with the columns file and kind. PREPARED gets images/KIND/NAME.tif (RGB, uint8) and
 masks/KIND/NAME.tif (0 background, 1 nucleus): `tilseg train` splits and scores each kind apart.
+With --borders 2 is the border of a nucleus, for a model whose instances are told apart by it.
 Bright-field smears go to PREPARED/apart instead, for they are scored but not trained on.
 
 The kind "immuno" is made: the stained pictures again, in blue with brown (DAB) cytoplasm, so
@@ -24,11 +25,12 @@ import tifffile
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 from skimage.color import hed2rgb
+from skimage.segmentation import find_boundaries
 
 KINDS = {"fluo": "fluorescence", "purple_HE": "stained", "gray_bf": "brightfield"}
 
 
-def prepare(source: Path, target: Path) -> int:
+def prepare(source: Path, target: Path, *, borders: bool = False) -> int:
     """Convert every picture that the index names; returns how many."""
     with (source / "index.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -38,16 +40,19 @@ def prepare(source: Path, target: Path) -> int:
         picture = imagecodecs.png_decode((source / "images" / f"{name}.png").read_bytes())
         labels = tifffile.imread(source / "labels" / f"{name}.tif")
         _write(part / "images" / kind / f"{name}.tif", picture[..., :3], "rgb")
-        _write(part / "masks" / kind / f"{name}.tif", (labels > 0).astype(np.uint8), "minisblack")
+        mask = with_borders(labels) if borders else (labels > 0).astype(np.uint8)
+        _write(part / "masks" / kind / f"{name}.tif", mask, "minisblack")
         if kind == "stained":
             brown = with_brown(picture[..., :3], labels > 0, np.random.default_rng(index))
             _write(target / "images" / "immuno" / f"{name}.tif", brown, "rgb")
-            _write(
-                target / "masks" / "immuno" / f"{name}.tif",
-                (labels > 0).astype(np.uint8),
-                "minisblack",
-            )
+            _write(target / "masks" / "immuno" / f"{name}.tif", mask, "minisblack")
     return len(rows)
+
+
+def with_borders(labels: np.ndarray) -> np.ndarray:
+    """Nuclei as 1, those of their pixels that touch another nucleus or none as 2."""
+    border = find_boundaries(labels, connectivity=2, mode="inner")
+    return np.where(border, 2, labels > 0).astype(np.uint8)
 
 
 def with_brown(picture: np.ndarray, nuclei: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -79,4 +84,5 @@ def _write(path: Path, pixels: np.ndarray, photometric: str) -> None:
 
 
 if __name__ == "__main__":
-    print(f"{prepare(Path(sys.argv[1]), Path(sys.argv[2]))} pictures prepared")
+    count = prepare(*map(Path, sys.argv[1:3]), borders="--borders" in sys.argv[3:])
+    print(f"{count} pictures prepared")

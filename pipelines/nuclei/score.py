@@ -1,20 +1,28 @@
 """Scores of the nuclei model that its training does not give, written into its card.
 
-    python score.py PREPARED MODEL
+    python score.py DSB2018 PREPARED MODEL
 
 metrics.real: the held-out pictures without the made ones. metrics.apart: bright-field smears,
-which no step of the training saw.
+which no step of the training saw. metrics.objects: nuclei of the real held-out pictures found one
+by one, with those that touch joined and told apart. The card says to tell them apart.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import tifffile
+import zarr
 from safetensors.torch import load_file, save_file
 
+import tilseg
 from tilseg.card import Card, read_card
+from tilseg.metrics.objects import ObjectCounts, count_objects
+from tilseg.metrics.overlap import Overlaps
 from tilseg.model import load_model
 from tilseg.training.dataset import open_dataset
 from tilseg.training.samples import Sample
@@ -22,6 +30,8 @@ from tilseg.training.scores import validate
 
 CLASSES = ("background", "nucleus")
 MADE = "immuno"
+# Depth 0.75 had the best AJI of those with all but the best F1, on the training pictures.
+INSTANCES = tilseg.Watershed(depth=0.75)
 
 
 def scores(model: Path, prepared: Path) -> dict[str, Any]:
@@ -31,6 +41,45 @@ def scores(model: Path, prepared: Path) -> dict[str, Any]:
     apart = [sample for part in _samples(prepared / "apart") for sample in part]
     parts = {"real": real, "apart": apart}
     return {name: validate(network, part).summary(CLASSES) for name, part in parts.items()}
+
+
+def object_scores(model: Path, prepared: Path, labels: Path) -> dict[str, Any]:
+    """F1 at an IoU of 0.5 and AJI over the nuclei of all real held-out pictures together."""
+    names = [s.name for s in _samples(prepared)[1] if s.group != MADE]
+    found: dict[str, Any] = {"images": len(names)}
+    for way, rule in {"joined": None, "told apart": INSTANCES}.items():
+        counts = [_count(model, prepared / "images" / n, labels, rule) for n in names]
+        total = ObjectCounts(*(sum(each) for each in zip(*map(_fields, counts), strict=True)))
+        found[way] = {"f1": round(total.f1 or 0, 4), "aji": round(total.aji or 0, 4)}
+    return found
+
+
+def _fields(counts: ObjectCounts) -> list[Any]:
+    return [getattr(counts, name) for name in counts.__slots__]
+
+
+def _count(model: Path, picture: Path, labels: Path, rule: tilseg.Watershed | None) -> ObjectCounts:
+    source = tilseg.open_source(picture.with_suffix(".tif"))
+    options = tilseg.RegionOptions(labels=True, instances=rule)
+    plan = tilseg.make_plan(source, load_model(model, device="cpu"), regions=options)
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder, "picture.tilseg")
+        tilseg.run(plan, result, outputs=("zarr",))
+        predicted = zarr.open_group(result / "labels.zarr", mode="r")["0"][:]
+    truth = tifffile.imread(labels / f"{picture.name}.tif")
+    return count_objects(overlaps(predicted, truth), 1)[1]
+
+
+def overlaps(predicted: np.ndarray, truth: np.ndarray) -> Overlaps:
+    """What two label images share; every object is of class 0."""
+    truth = np.unique(truth, return_inverse=True)[1].reshape(truth.shape)
+    objects = int(predicted.max()) + 1, int(truth.max()) + 1
+    cells = np.bincount((truth * objects[0] + predicted).ravel())
+    filled = np.flatnonzero(cells)
+    theirs, ours = np.divmod(filled, objects[0])
+    codes = [np.append(-1, np.zeros(count - 1, np.int64)) for count in objects]
+    ignored = [np.zeros(count, np.int64) for count in objects]
+    return Overlaps(ours, theirs, cells[filled], *codes, *ignored)
 
 
 def _samples(folder: Path) -> tuple[list[Sample], list[Sample]]:
@@ -48,12 +97,15 @@ def write_card(model: Path, card: Card) -> None:
 
 
 def main() -> None:
-    prepared, model = Path(sys.argv[1]), Path(sys.argv[2])
+    source, prepared, model = map(Path, sys.argv[1:])
     card = read_card(model)
     further = scores(model, prepared)
-    write_card(model, card.model_copy(update={"metrics": card.metrics | further}))
+    objects = {"objects": object_scores(model, prepared, source / "labels")}
+    metrics = card.metrics | further | objects
+    write_card(model, card.model_copy(update={"metrics": metrics, "instances": INSTANCES}))
     for name, figures in further.items():
         print(f"{name}: Dice {figures['dice']}, {figures['images']} pictures")
+    print(objects)
 
 
 if __name__ == "__main__":

@@ -9,4 +9,4 @@ tilseg train "$2/images" "$2/masks" -o "$3" \
     --depth 3 --width 16 --steps 2600 --batch 4 --patch 196 --seed 0 \
     --licence "Apache-2.0; trained on CC0 images" \
     --description "Nuclei in stained tissue and in fluorescence, RGB, 10 to 60 pixels across"
-python "$here/score.py" "$2" "$3"
+python "$here/score.py" "$1" "$2" "$3"

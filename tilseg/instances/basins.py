@@ -50,8 +50,7 @@ class Edges(NamedTuple):
     @classmethod
     def between(cls, one: _Ints, other: _Ints, key: _Ints, other_key: _Ints) -> Edges:
         """Pixel pairs of any basins, as the highest pair of each two that differ."""
-        low, high = np.minimum(key, other_key), np.maximum(key, other_key)
-        return cls(np.minimum(one, other), np.maximum(one, other), low, high).highest()
+        return cls(one, other, np.minimum(key, other_key), np.maximum(key, other_key)).highest()
 
     @classmethod
     def concatenated(cls, parts: Sequence[Edges]) -> Edges:
@@ -62,23 +61,22 @@ class Edges(NamedTuple):
         """The same pairs of basins that are numbered on from `base`."""
         return self._replace(one=self.one + base, other=self.other + base)
 
-    def highest(self) -> Edges:
-        """The highest pair of each two basins, in ascending order of pairs."""
-        apart = self.take(np.flatnonzero(self.one != self.other))
-        order = np.lexsort((apart.high, apart.low, apart.other, apart.one))
-        one, other = apart.one[order], apart.other[order]
-        last = (np.diff(one, append=-1) != 0) | (np.diff(other, append=-1) != 0)
-        best = apart.take(order[last])
-        return best.take(np.lexsort((best.high, best.low)))
+    def renamed(self, name: _Ints) -> Edges:
+        """The same pairs of the basins `name[one]` and `name[other]`."""
+        return self._replace(one=name[self.one], other=name[self.other])
 
     def take(self, chosen: NDArray[np.intp]) -> Edges:
         return Edges(*(values[chosen] for values in self))
 
-    def renamed(self, name: _Ints) -> Edges:
-        """The same pairs between the basins `name[one]` and `name[other]`."""
-        one, other = name[self.one], name[self.other]
-        renamed = Edges(np.minimum(one, other), np.maximum(one, other), self.low, self.high)
-        return renamed.highest()
+    def highest(self) -> Edges:
+        """The highest pair of each two basins, in ascending order of pairs."""
+        apart = self.take(np.flatnonzero(self.one != self.other))
+        one, other = np.minimum(apart.one, apart.other), np.maximum(apart.one, apart.other)
+        order = np.lexsort((apart.high, apart.low, other, one))
+        last = np.diff(one[order], append=-1) != 0
+        last |= np.diff(other[order], append=-1) != 0
+        best = apart.take(order[last])
+        return best.take(np.lexsort((best.high, best.low)))
 
 
 class Joined(NamedTuple):
@@ -117,4 +115,4 @@ def join(peak: _Ints, closed: NDArray[np.bool_], edges: Edges, depth: float) -> 
         peaks, closures = np.zeros(count, np.int64), np.ones(count, np.bool_)
         np.maximum.at(peaks, step, peak)
         np.logical_and.at(closures, step, closed)
-        group, peak, closed, edges = step[group], peaks, closures, edges.renamed(step)
+        group, peak, closed, edges = step[group], peaks, closures, edges.renamed(step).highest()

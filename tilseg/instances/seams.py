@@ -75,6 +75,12 @@ class SeamWalk:
         self._left = None
         self._row.clear()
 
+    @property
+    def waiting(self) -> NDArray[np.int64]:
+        """Nodes along the bottom of the last row of blocks, which may still touch others, as
+        `Touching` numbers them, 0 for none. They may be replaced by what they have become."""
+        return np.zeros(0, np.int64) if self._above is None else self._above[0]
+
     def _touching(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> Touching:
         length, pairs = one.shape[1], []
         for step in self._steps:
