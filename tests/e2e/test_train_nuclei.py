@@ -10,6 +10,8 @@ import tifffile
 from conftest import ROOT
 
 from tilseg.card import Normalization, read_card
+from tilseg.instance_rule import Watershed
+from tilseg.metrics.objects import count_objects
 from tilseg.model import bundled_models, load_model
 from tilseg.source import open_source
 from tilseg.statistics import band_statistics
@@ -21,14 +23,18 @@ from tilseg.window import Window
 CLASSES = ("background", "nucleus")
 
 
-@pytest.fixture(scope="module")
-def prepare():
+def _script(name):
     spec = importlib.util.spec_from_file_location(
-        "prepare", ROOT / "pipelines" / "nuclei" / "prepare.py"
+        name, ROOT / "pipelines" / "nuclei" / f"{name}.py"
     )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def prepare():
+    return _script("prepare")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +57,10 @@ def test_the_card_says_what_the_model_is():
     assert set(card.metrics["real"]["groups"]) == {"fluorescence", "stained"}
     assert set(card.metrics["apart"]["groups"]) == {"brightfield"}
     assert card.metrics["real"]["dice"] > 0.88
+    assert card.instances == Watershed(depth=0.75)
+    objects = card.metrics["objects"]
+    assert objects["told_apart"]["f1"] > objects["joined"]["f1"] + 0.05
+    assert objects["told_apart"]["aji"] > objects["joined"]["aji"] + 0.2
     used = card.training["images"]
     assert not set(used["training"]) & set(used["validation"])
     # A made picture has the name of the one it was made from: both are on the same side.
@@ -76,6 +86,25 @@ def test_validation_gives_the_figures_of_the_card(real_data, prepare, model, tmp
     real = validate(model, [sample for sample in data.validation if sample.group != "immuno"])
     assert real.dice == pytest.approx(model.card.metrics["real"]["dice"], abs=2e-3)
     assert real.dice > 0.88
+
+
+def test_objects_score_as_the_card_says(real_data, prepare, model, tmp_path):
+    prepare.prepare(real_data / "nuclei_dsb2018", tmp_path)
+    labels = real_data / "nuclei_dsb2018" / "labels"
+    found = _script("score").object_scores(bundled_models()["nuclei"], tmp_path, labels)
+    expected = model.card.metrics["objects"]
+    assert found["images"] == expected["images"] == 10
+    for way in ("joined", "told_apart"):
+        assert found[way] == pytest.approx(expected[way], abs=5e-3)
+
+
+def test_overlaps_of_label_images_are_counted():
+    predicted = np.array([[0, 1, 1], [2, 2, 0]], np.uint32)
+    truth = np.array([[0, 7, 7], [7, 9, 0]], np.uint16)
+    counts = count_objects(_script("score").overlaps(predicted, truth), 1)[1]
+    # 1 is two thirds of 7; 2 shares half with 9, which is no more than half.
+    assert (counts.true_positives, counts.false_positives, counts.false_negatives) == (1, 1, 1)
+    assert counts.aji == pytest.approx((2 + 1) / (3 + 2))
 
 
 def test_nuclei_of_the_sample_slide_are_found_and_brown_is_not(sample_data, model):

@@ -12,7 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, find_objects
+from scipy.ndimage import (
+    distance_transform_edt,
+    find_objects,
+    generate_binary_structure,
+    label,
+)
 
 from tilseg.instances.basins import Edges, join, key_of
 from tilseg.instances.seams import Sides
@@ -82,7 +87,7 @@ def climb(
     core = np.zeros((window.rows + 2, stride), np.bool_)
     core[1:-1, 1:-1] = True
     pixels = np.flatnonzero(core.ravel() & (flat > 0))
-    top = _tops(pixels, flat, key, stride, connectivity)
+    top = _tops(pixels, flat, heights, key, stride, connectivity)
     roots, basin = _distinct(top[pixels], len(flat))
     node = np.full(len(flat), -1)
     node[pixels] = basin
@@ -110,6 +115,7 @@ def climb(
 def _tops(
     pixels: NDArray[np.int64],
     flat: NDArray[Any],
+    heights: NDArray[np.int64],
     key: NDArray[np.int64],
     stride: int,
     connectivity: Connectivity,
@@ -124,6 +130,7 @@ def _tops(
             best[higher] = key[beside[higher]]
     up = np.arange(len(flat))
     up[pixels] = to
+    _flatten(up, pixels[heights[pixels] == LIMIT**2], stride, connectivity)
     climbing = pixels
     while len(climbing):
         # Two climbs in one: as many rounds as the length of the longest has digits.
@@ -132,6 +139,23 @@ def _tops(
         climbing = climbing[moved]
         up[climbing] = further[moved]
     return up
+
+
+def _flatten(
+    up: NDArray[np.int64], highest: NDArray[np.int64], stride: int, connectivity: Connectivity
+) -> None:
+    """Let the pixels `highest`, which nothing exceeds, be one top wherever they touch.
+
+    They would be joined in any case, for the saddle between them is as high as they are; but
+    climbing along a flat top by places alone would give as many basins as it has rows.
+    """
+    if not len(highest):
+        return
+    there = np.zeros(len(up), np.bool_)
+    there[highest] = True
+    structure = generate_binary_structure(2, connectivity)
+    zone = label(there.reshape(-1, stride), structure)[0].ravel()[highest] - 1
+    up[highest] = highest[first_index(zone)][zone]
 
 
 def _distinct(values: NDArray[np.int64], stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
