@@ -28,7 +28,7 @@ _PYRAMID, _EXPORT, _COPY = 1.6, 1.4, 2.0
 _TABLES, _TABLES_NOISE = 0.2, 30.0
 _LABELS, _LABELS_NOISE = 0.2, 6.0
 # Of each file of polygons, on the same.
-_POLYGONS, _POLYGONS_NOISE = 0.4, 100.0
+_POLYGONS, _POLYGONS_NOISE = 0.5, 200.0
 # No file takes less.
 _SECTOR = 4096
 

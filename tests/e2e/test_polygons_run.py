@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +115,36 @@ def test_a_stop_reaches_through_gdal(desk):
         )
     tilseg.run(_plan(desk, regions=regions), desk / "gdal.tilseg", outputs=("zarr",))
     assert tilseg.verify(desk / "gdal.tilseg") == []
+
+
+KILLED = """
+import os, signal, sys
+import tilseg
+from tilseg.plan import RegionOptions
+
+def die(step):
+    if step.phase == "polygons" and step.done > int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+model = tilseg.load_model("tiny.safetensors", threads=1)
+regions = RegionOptions(polygons=("geojson", "geoparquet"))
+source = tilseg.open_source("image.tif")
+plan = tilseg.make_plan(source, model, tile=32, threads=1, regions=regions)
+tilseg.run(plan, "killed.tilseg", outputs=("zarr",), progress=die)
+"""
+
+
+def test_killed_while_writing_polygons_it_ends_in_the_same_bytes(desk, whole):
+    """Once while outlines are traced, once when the first file is written."""
+    for done in (1, SHAPE[0] * SHAPE[1] + 1):
+        words = [sys.executable, "-c", KILLED, str(done)]
+        killed = subprocess.run(words, cwd=desk, check=False)
+        assert killed.returncode == -signal.SIGKILL
+        assert not (desk / "killed.tilseg").exists()
+    assert list(desk.glob(".killed.tilseg.partial/result*/regions.geojson"))
+    tilseg.run(_plan(desk, regions=POLYGONS), desk / "killed.tilseg", outputs=("zarr",))
+    assert tree(desk / "killed.tilseg") == tree(whole)
+    assert not list(desk.glob(".killed*"))
 
 
 def test_a_single_file_has_no_room_for_polygons(desk, tmp_path):

@@ -52,33 +52,33 @@ def write_polygons(
     each region, with its number and all its columns.
     blocks: of the whole mask in raster order, each with the number of every pixel's region.
     classes: names and colours by value, () where not known. progress: called with (pixels done,
-    pixels), where each format counts as often as tracing.
+    pixels), where each format counts for as much as tracing.
 
     Raises OutputError E-OUTPUT-WRITE, E-OUTPUT-READBACK and E-POLYGON-DEGREES.
     """
     area = regions.grid.shape.area
-    total = area * (1 + len(options.polygons))
-    done = 0
+    steps = ["trace", *(["simplify"] if options.simplify else []), *options.polygons]
+    step = 0
+
+    def report(share: float) -> None:
+        progress(int(area * (step + share)), area * len(steps))
 
     def traced() -> Iterator[tuple[Window, NDArray[Any]]]:
-        nonlocal done
+        done = 0
         for window, values in blocks:
             yield window, values
             done += window.size.area
-            progress(done, total)
+            report(done / area)
 
     # Beside the result, for nothing of it may be published.
     with Outlines(regions.grid.shape, folder.parent) as outlines:
         outlines.trace(traced(), len(regions))
-        for number, name in enumerate(options.polygons, start=1):
-
-            def written(rows: int, number: int = number) -> None:
-                progress(area * number + area * rows // max(len(regions), 1), total)
-
-            shapes = Shapes(regions, outlines, place, tuple(classes), _key(regions), written)
-            if options.simplify:
+        shapes = Shapes(regions, outlines, place, tuple(classes), _key(regions), report)
+        for name in steps[1:]:
+            step += 1
+            if name == "simplify":
                 shapes = shapes.simplify(options.simplify)
-            if name == "geojson":
+            elif name == "geojson":
                 write_geojson(shapes, folder / GEOJSON)
             elif name == "geoparquet":
                 write_geoparquet(shapes, folder / PARQUET)

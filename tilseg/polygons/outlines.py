@@ -103,7 +103,6 @@ class Outlines:
         with writing(self.folder):
             self._file.seek(0, os.SEEK_END)
             self._file.write(chains.vertices.tobytes())
-            self._file.flush()
         self._written += len(chains.vertices)
         self._parts.append(_Index(chains.counts, at, chains.values, chains.entry, chains.exit))
 
@@ -117,7 +116,8 @@ class Outlines:
         content = bytearray()
         with writing(self.folder):
             for first, size in zip(at[apart].tolist(), sizes.tolist(), strict=True):
-                content += os.pread(self._file.fileno(), size * _BYTES, first * _BYTES)
+                self._file.seek(first * _BYTES)
+                content += self._file.read(size * _BYTES)
         return np.frombuffer(content, dtype=np.int32).reshape(-1, 2)
 
     def _join(self) -> None:

@@ -30,8 +30,8 @@ class Shapes:
 
     classes: name and colour of each class by its value; () where they are not known.
     key: what tells one mask from another, for identifiers.
-    written: called with how many regions have been taken. simplified: all polygons, where they
-    were simplified; else they are made as they are asked for.
+    taken: called with the share of the regions that has been. simplified: all polygons, where
+    they were simplified; else they are made as they are asked for.
     """
 
     regions: RegionTable
@@ -39,7 +39,7 @@ class Shapes:
     place: Place
     classes: tuple[ClassInfo, ...]
     key: str
-    written: Callable[[int], None]
+    taken: Callable[[float], None]
     simplified: NDArray[Any] | None = None
 
     def simplify(self, tolerance: float) -> Shapes:
@@ -61,14 +61,14 @@ class Shapes:
             rows = order[first:last]
             if self.simplified is not None:
                 yield rows, self.simplified[rows]
-                self.written(last)
+                self.taken(last / len(order))
                 continue
             polygons, areas = self.outlines.polygons(rows + 1)
             if not np.array_equal(areas, self.regions.columns["area"][rows]):
                 reason = "the mask has other regions than its table"
                 raise OutputError("E-OUTPUT-READBACK", path="polygons", reason=reason)
             yield rows, polygons
-            self.written(last)
+            self.taken(last / len(order))
 
     def columns(self, rows: _Ints) -> dict[str, pa.Array]:
         """The table's columns, and the names of classes where they are known."""
