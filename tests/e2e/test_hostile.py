@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import struct
+import subprocess
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +24,7 @@ import safetensors.torch
 import tifffile
 import torch
 from safetensors import safe_open
-from tiny import noise, save_tiny_model
+from tiny import TILSEG, noise, save_tiny_model
 
 from tilseg.cli.main import main
 from tilseg.workspace import Workspace
@@ -365,3 +367,34 @@ def test_too_little_disk_is_told_in_numbers(desk, capsys, monkeypatch):
     assert (code, err.split("]")[0]) == (7, "error[E-DISK")
     assert "1.0 kB are free" in err
     assert _tree(desk) == before
+
+
+def test_nobody_reads_what_is_printed(good):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [TILSEG, "info", "image.tif"],
+        check=False,
+        cwd=good,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writing)
+    # As a shell reports a command that SIGPIPE ended.
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_nothing_can_be_printed(good):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [TILSEG, "info", "image.tif", "--json"],
+            check=False,
+            cwd=good,
+            stdout=full,
+            stderr=-1,
+            text=True,
+        )
+    assert done.returncode == 7
+    assert json.loads(done.stderr)["error"] == "E-STDOUT"
