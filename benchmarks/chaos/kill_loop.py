@@ -53,9 +53,13 @@ def _kill_drivers(commands: Commands, rng: random.Random, kills: int, runs: int)
             other = replace(case, model="other.safetensors")
             assert commands.run(*other.command(name)).poll() == 0
             old, extra = content(folder / f"{name}{case.suffix}"), ("--overwrite",)
+        # Of now: on a machine that is busy with other things no run gets far in a fixed time.
+        began = time.perf_counter()
+        assert commands.run(*case.command("timed", "--overwrite")).poll() == 0
+        seconds = time.perf_counter() - began
         while True:
             command = commands.start(*case.command(name, *extra))
-            if not _killed_somewhere(command, folder, f"{name}{case.suffix}", rng):
+            if not _killed_somewhere(command, folder, f"{name}{case.suffix}", seconds, rng):
                 assert command.poll() == 0, command.stderr
                 break
             count["kills"] += 1
@@ -87,10 +91,12 @@ def _kill_drivers(commands: Commands, rng: random.Random, kills: int, runs: int)
     assert not count["left over"]
 
 
-def _killed_somewhere(command: Command, folder: Path, name: str, rng: random.Random) -> bool:
-    """Kill a command; False when it was done before."""
+def _killed_somewhere(
+    command: Command, folder: Path, name: str, seconds: float, rng: random.Random
+) -> bool:
+    """Kill a command that takes `seconds`; False when it was done before."""
     if rng.random() < 0.5:
-        time.sleep(rng.uniform(0, 1.2))
+        time.sleep(rng.uniform(0, 1.5 * seconds))
     else:
         # From here on it pyramids, exports, reads back, syncs and renames.
         late = rng.choice(["mask.zarr/zarr.json", "summary.json", "run.json"])
