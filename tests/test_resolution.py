@@ -20,14 +20,19 @@ from tilseg.source import open_source
 PIXELS = np.zeros((211, 307), np.uint8)
 
 
-def card(pixel_size: float | None = None, unit: str | None = None) -> Card:
+CONSTANT = Normalization(kind="constants", mean=(0,), std=(1,))
+
+
+def card(
+    pixel_size: float | None = None, unit: str | None = None, normal: Normalization = CONSTANT
+) -> Card:
     return Card(
         name="m",
         architecture="unet",
         parameters={},
         bands=1,
         head="softmax",
-        normalization=Normalization(kind="constants", mean=(0,), std=(1,)),
+        normalization=normal,
         halo=4,
         stride=4,
         offset=0,
@@ -250,3 +255,10 @@ def test_degrees_do_not_fit_a_map_in_metres(on_map):
     with pytest.raises(UsageError) as caught:
         chosen(on_map("EPSG:3413", 9, 4, 1e5, 4, -9, 1e5), resolution="0.1degree")
     assert caught.value.id == "E-PIXEL-UNIT"
+
+
+def test_a_card_has_percentiles_with_their_kind_alone():
+    card(normal=Normalization(kind="percentiles", percentiles=(1, 99.8)))
+    for kind, percentiles in (("percentiles", None), ("image", (1, 99)), ("percentiles", (9, 9))):
+        with pytest.raises(ValueError, match="percentiles"):
+            card(normal=Normalization(kind=kind, percentiles=percentiles))

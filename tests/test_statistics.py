@@ -7,8 +7,10 @@ import pytest
 
 from tilseg.card import Normalization
 from tilseg.errors import InputError
+from tilseg.georef import Factors
 from tilseg.nodata import fill_invalid, valid_pixels
 from tilseg.source import open_source
+from tilseg.sources.resampled import on_grid
 from tilseg.statistics import band_statistics, sample_windows
 from tilseg.window import Size, Window
 
@@ -25,6 +27,34 @@ def test_small_image_gives_the_statistics_of_the_whole(dtype):
     found = band_statistics(open_source(image), IMAGE, bands=(2, 0))
     np.testing.assert_allclose(found.mean, image[..., [2, 0]].mean((0, 1), np.float64), rtol=1e-12)
     np.testing.assert_allclose(found.std, image[..., [2, 0]].std((0, 1), np.float64), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_percentiles_are_those_of_the_whole_small_image(dtype):
+    image = _image(301, 211, dtype=dtype)
+    normal = Normalization(kind="percentiles", percentiles=(1.0, 99.8))
+    found = band_statistics(open_source(image), normal, bands=(2, 0))
+    low, high = np.percentile(image[..., [2, 0]].reshape(-1, 2), (1.0, 99.8), axis=0)
+    np.testing.assert_allclose(found.mean, low, rtol=1e-12)
+    np.testing.assert_allclose(found.std, high - low, rtol=1e-12)
+    flat = band_statistics(open_source(np.full((9, 8), 7, np.uint8)), normal, bands=(0,))
+    assert (flat.mean, flat.std) == ((7.0,), (1.0,))
+
+
+def test_a_range_that_is_turned_round_is_still_from_0_to_1():
+    image = np.full((97, 89, 1), 240, np.uint8)
+    image[20:60, 40:50] = 30
+    normal = Normalization(kind="percentiles", percentiles=(0.0, 100.0), orient="bright-on-dark")
+    found = band_statistics(open_source(image), normal, bands=(0,))
+    assert [(value - found.mean[0]) / found.std[0] for value in (240, 30)] == [0, 1]
+
+
+def test_statistics_of_a_resampled_image_are_those_of_its_pixels():
+    source = on_grid(open_source(_image(301, 211)), Factors(1.7, 0.9))
+    pixels = source.read(Window.whole(source.shape))
+    found = band_statistics(source, IMAGE, bands=(0, 1, 2))
+    np.testing.assert_allclose(found.mean, pixels.mean((0, 1), np.float64), rtol=1e-12)
+    np.testing.assert_allclose(found.std, pixels.std((0, 1), np.float64), rtol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [Size(1, 1), Size(1, 4001), Size(1025, 1024), Size(9001, 40)])

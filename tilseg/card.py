@@ -45,18 +45,24 @@ class ClassInfo(_Strict):
     color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
 class Normalization(_Strict):
     """How pixels become network input: (pixel - mean) / std, band by band.
 
     constants: `mean` and `std` as given here.
     image: mean and std of the whole image, from a fixed lattice sample, fixed before tiling.
+    percentiles: mean is the lower of two `percentiles` of that sample and std their distance, so
+        that most of the image lies between 0 and 1.
     orient: "bright-on-dark" turns an image round (a negative std) when its background is the
         light side of its histogram, so that stained and fluorescent objects look alike.
     """
 
-    kind: Literal["constants", "image"]
+    kind: Literal["constants", "image", "percentiles"]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    percentiles: tuple[Percent, Percent] | None = None
     orient: Literal["bright-on-dark"] | None = None
 
 
@@ -109,6 +115,10 @@ class Card(_Strict):
             raise ValueError("constants need one mean and one std a band")
         if any(s == 0 for s in n.std):
             raise ValueError("std must not be 0")
+        if (n.kind == "percentiles") != (n.percentiles is not None):
+            raise ValueError("percentiles are needed for their own kind of normalization alone")
+        if n.percentiles is not None and n.percentiles[0] >= n.percentiles[1]:
+            raise ValueError("the first of percentiles must be the lower one")
         return self
 
     @property

@@ -41,8 +41,8 @@ def band_statistics(
     """Resolve `normalization` for `bands` (0-based) of one level of an image.
 
     Constants are taken as they are. "image" takes mean and standard deviation of the valid
-    pixels of the lattice sample; a band without contrast gets std 1. Windows of the sample that
-    can't be read take no part.
+    pixels of the lattice sample, "percentiles" two percentiles of each band; a band without
+    contrast gets std 1. Windows of the sample that can't be read take no part.
 
     Raises InputError E-INPUT-NO-DATA when the sample holds no valid pixel, or what `read`
     raises when none of it can be read.
@@ -54,9 +54,16 @@ def band_statistics(
         raise InputError("E-INPUT-NO-DATA", path=source.uri)
     if normalization.kind == "constants":
         mean, std = np.array(normalization.mean), np.array(normalization.std)
+    elif normalization.percentiles is not None:
+        mean, high = np.percentile(sample.astype(np.float64), normalization.percentiles, axis=0)
+        std = _contrast(high - mean)
     else:
-        mean, std = _mean_std(sample)
+        values = sample.astype(np.float64)
+        mean, std = values.mean(axis=0), _contrast(values.std(axis=0))
     if normalization.orient == "bright-on-dark" and _is_dark_on_light(sample):
+        if normalization.kind == "percentiles":
+            # Turned round, the other end of the range is the one that becomes 0.
+            mean = mean + std
         std = -std
     return BandStatistics(tuple(mean.tolist()), tuple(std.tolist()))
 
@@ -79,11 +86,8 @@ def _sample(source: Source, level: int, bands: Sequence[int]) -> NDArray[Any]:
     return np.concatenate(parts)
 
 
-def _mean_std(sample: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    values = sample.astype(np.float64)
-    mean, std = values.mean(axis=0), values.std(axis=0)
-    std[std == 0] = 1.0
-    return mean, std
+def _contrast(spread: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(spread == 0, 1.0, spread)
 
 
 def _is_dark_on_light(sample: NDArray[Any]) -> bool:
