@@ -278,7 +278,7 @@ def test_other_refusals(tmp_path):
     with pytest.raises(InputError, match="its CRS can't be used"):
         BurntMap(read(path, on_map=True), grid((5, 5), HERE), align=False)
     geojson(path, [(shapely.box(0, 89, 1, 95), {})])
-    with pytest.raises(InputError, match="outside the prediction's CRS"):
+    with pytest.raises(InputError, match="outside the image's CRS"):
         BurntMap(read(path, on_map=True), grid((5, 5), HERE), align=False)
 
 

@@ -82,6 +82,7 @@ class Card(_Strict):
     classes: Annotated[tuple[ClassInfo, ...], Field(min_length=2, max_length=255)]
     background: int | None = 0
     instances: Watershed | Border | None = None
+    tissue: Literal["auto", "none"] = "none"
     pixel_size: Annotated[float, Field(gt=0)] | None = None
     unit: Name | None = None
     halo: Annotated[int, Field(ge=0)]

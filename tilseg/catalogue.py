@@ -122,6 +122,22 @@ INPUT: Words = {
         "{path}: has no valid pixel in its sample, only nodata",
         "check its nodata value; there is nothing to segment",
     ),
+    "E-TISSUE-NONE": (
+        "{path}: no tissue {where}",
+        "segment all of the image with --tissue none, or give another mask with --tissue FILE",
+    ),
+    "E-TISSUE-MASK": (
+        "{path}: {reason}",
+        "give a tissue mask that shows the whole image, 0 where there is none",
+    ),
+    "E-ROI": (
+        "{path}: {reason}",
+        "give polygons as GeoJSON: in pixels of the image, or in longitude and latitude on a map",
+    ),
+    "E-ROI-OUTSIDE": (
+        "{path}: its polygons ({place}) lie outside the image of {image} pixels",
+        "check that it was drawn on this image, in pixels of its finest level or with its CRS named",
+    ),
     "E-TRAIN-EMPTY": ("{path}: holds no image", "give a folder with files ending in {suffixes}"),
     "E-TRAIN-PAIR": ("{path}: {reason}", "every image needs one mask of the same name and place"),
     "E-TRAIN-SPLIT": (

@@ -27,7 +27,7 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError("E-OUTPUT-WRITE", path=path, reason=reason) from error
 
 
-def write_durably(path: Path, text: str) -> None:
+def write_durably(path: Path, content: str | bytes) -> None:
     """Write a small file whole or not at all, and force it and its name to the disk.
 
     Raises OutputError E-OUTPUT-WRITE.
@@ -35,8 +35,8 @@ def write_durably(path: Path, text: str) -> None:
     attempt = path.with_name(f"{path.name}.attempt")
     with writing(path):
         try:
-            with attempt.open("w") as file:
-                file.write(text)
+            with attempt.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             attempt.replace(path)

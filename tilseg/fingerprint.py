@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from tilseg.plan import Plan
+from tilseg.selection import AUTO, Selection
 
 # Raised whenever the same fields would give other pixels.
 PIXEL_SCHEMA = 1
@@ -46,6 +47,8 @@ def fingerprint(plan: Plan, identity: dict[str, Any], outputs: tuple[str, ...]) 
         "threads": plan.threads,
         "probabilities": plan.probabilities,
         "regions": plan_to_json(plan)["regions"],
+        "tissue": None if plan.selection.tissue is None else plan.selection.tissue.sha256,
+        "roi": None if plan.selection.roi is None else plan.selection.roi.sha256,
         "outputs": list(outputs),
         "schema": PIXEL_SCHEMA,
     }
@@ -73,7 +76,7 @@ def _change(old: dict[str, Any], new: dict[str, Any], name: str) -> str:
 
 def _short(prints: dict[str, Any], name: str) -> str:
     value = prints.get(name)
-    if name == "model" and isinstance(value, str):
+    if name in ("model", "tissue", "roi") and isinstance(value, str):
         return value[:12]
     if name == "regions":
         return "none" if value is None else " ".join(f"{k}={v}" for k, v in value.items())
@@ -104,9 +107,17 @@ def adopt(plan: Plan, frozen: Plan) -> Plan:
         changes["lanes"] = max(1, min(frozen.lanes, cpus // frozen.threads))
     if _sampled(plan) == _sampled(frozen):
         changes["statistics"] = frozen.statistics
+        changes["selection"] = _adopted(plan.selection, frozen.selection)
     return replace(plan, **changes)
 
 
 def _sampled(plan: Plan) -> tuple[object, ...]:
     """What the statistics of an image depend on."""
     return plan.bands, plan.level, plan.factors
+
+
+def _adopted(selection: Selection, frozen: Selection) -> Selection:
+    """`selection` with the tissue that the first start found, where both look for it."""
+    mine, theirs = selection.tissue, frozen.tissue
+    found = mine is not None and theirs is not None and mine.origin == theirs.origin == AUTO
+    return replace(selection, tissue=theirs) if found else selection

@@ -35,6 +35,7 @@ from tilseg.stores import INSTANCES, Stores
 from tilseg.window import Size, Window
 from tilseg.workspace import RECEIPT
 
+TISSUE = "tissue.png"
 # Read-back goes by windows of this size, whatever the block is.
 _READ_BACK = Size(2048, 2048)
 
@@ -201,7 +202,7 @@ class Finisher:
         regions: RegionTable | None,
         *,
         inexact: dict[str, Any] | None,
-        skipped: int,
+        kept: int,
         seconds: dict[str, float],
     ) -> dict[str, Any]:
         """summary.json and, last of all, the receipt, which holds it too; returns the summary."""
@@ -213,11 +214,12 @@ class Finisher:
             self.measuring.world,
             ordered,
             regions,
-            skipped=skipped,
+            kept=kept,
             seconds=seconds,
         )
         if not self.single:
             write_durably(self.result / "summary.json", json.dumps(summary, indent=1))
+            self._write_tissue()
         # A worker that was given up may still be about to commit a block that another has.
         sweep(self.result)
         content = receipt(
@@ -233,6 +235,14 @@ class Finisher:
         )
         write_durably(self.result / RECEIPT, seal(content))
         return summary
+
+    def _write_tissue(self) -> None:
+        mask = self.plan.selection.tissue
+        if mask is not None:
+            # Loaded here alone: most runs have no use for it.
+            from tilseg.where.tissue import tissue_png
+
+            write_durably(self.result / TISSUE, tissue_png(mask))
 
     def _check_blocks(self, stores: Stores, records: Mapping[int, BlockRecord]) -> None:
         for record in records.values():

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tilseg.card import read_card
 from tilseg.errors import InputError, ModelError, ResourceError
-from tilseg.journal import BadTile, BlockRecord
+from tilseg.journal import BadTile, BlockRecord, Skipped
 from tilseg.lanes import Lanes
 from tilseg.model import Model, Prediction, load_model
 from tilseg.nodata import fill_invalid, valid_pixels
@@ -29,6 +29,7 @@ from tilseg.regions.measuring import Measuring
 from tilseg.source import Source
 from tilseg.sources.resampled import open_planned
 from tilseg.stores import Stores
+from tilseg.where.chosen import Chosen, Wanted
 from tilseg.window import Window, read_mirrored
 
 NODATA = 255
@@ -86,6 +87,7 @@ class BlockWorker:
         self.stores = Stores.open(job.folder, plan)
         self.stopping = threading.Event()
         self._lanes = Lanes(plan.lanes)
+        self._chosen = Chosen(plan.selection, plan.grid.shape)
         self._measuring = Measuring.of_run(plan, self.source, self.model.card, NODATA)
         self._one_measures = threading.Lock()
 
@@ -101,8 +103,9 @@ class BlockWorker:
         block = self.plan.grid.block_at(index)
         clock = [time.perf_counter()]
         pieces, bad = self._read(block)
+        wanted = self._wanted(block, pieces)
         clock.append(time.perf_counter())
-        answered = self._predict(block, pieces)
+        answered = self._predict(block, pieces, wanted)
         if answered is None:
             return None
         answer, more, predict = answered
@@ -110,6 +113,7 @@ class BlockWorker:
         if bad and not mask_bad:
             return BlockFailure(index, tuple(bad))
         clock.append(time.perf_counter())
+        answer.leave(wanted, self.model.card.background)
         table, areas = self._measure(block, pieces, answer.labels)
         crcs = self.stores.commit(block.write, answer.labels, answer.probabilities, table)
         counts = self._counts(answer.labels)
@@ -122,7 +126,14 @@ class BlockWorker:
             seconds=(clock[1] - clock[0], predict, clock[3] - clock[2]),
             bad=tuple(bad),
             areas=areas,
+            skipped=self._reason(block, wanted) if not bad else None,
         )
+
+    def _reason(self, block: Block, wanted: Wanted) -> Skipped | None:
+        """Why the network was not asked, or None where it was."""
+        if wanted.some(block.write):
+            return None
+        return self._chosen.reason_to_skip(block.write) or "nodata"
 
     def close(self) -> None:
         """Let go of the image and the network's threads."""
@@ -134,7 +145,7 @@ class BlockWorker:
     ) -> tuple[BlockTable | None, tuple[float, ...]]:
         """The regions of a block with the image's own pixels, and the areas of its classes."""
         window = block.write
-        if pieces and pieces[0].window == block.read:
+        if pieces and pieces[0].window.contains(window):
             image = pieces[0].pixels[pieces[0].slices(window)]
         else:
             # Read tile by tile: where a tile could not be read there is no class either.
@@ -156,7 +167,8 @@ class BlockWorker:
     def _read(self, block: Block) -> tuple[list[_Piece], list[BadTile]]:
         """Pixels for the block's tiles, in one read, or tile by tile where that fails."""
         try:
-            return [self._read_piece(block.read, block.tiles)], []
+            unread = self._unread(block)
+            return [unread or self._read_piece(block.read, block.tiles)], []
         except InputError:
             pieces, bad = [], []
             for tile in block.tiles:
@@ -165,6 +177,30 @@ class BlockWorker:
                 except InputError as error:
                     bad.append(BadTile(tile.write, error.message))
             return pieces, bad
+
+    def _unread(self, block: Block) -> _Piece | None:
+        """A block that is skipped, without its pixels; None where they have a say in it."""
+        reason, source, window = self._chosen.reason_to_skip(block.write), self.source, block.write
+        in_pixels = source.nodata is not None or source.dtype.kind == "f"
+        if reason is None or (reason == "tissue" and in_pixels):
+            return None
+        valid = source.mask(window, self.plan.level) if reason == "tissue" else None
+        none = np.zeros((), source.dtype)
+        pixels = np.broadcast_to(none, (*window.size, len(self.plan.bands)))
+        return _Piece(window, block.tiles, pixels, valid)
+
+    def _wanted(self, block: Block, pieces: list[_Piece]) -> Wanted:
+        """What the selection and the block's own nodata leave of it."""
+        window = block.write
+        data = None
+        if any(piece.valid is not None for piece in pieces):
+            data = np.ones(window.size, np.bool_)
+            for piece in pieces:
+                for tile in piece.tiles:
+                    if piece.valid is not None:
+                        part = piece.valid[piece.slices(tile.write)]
+                        data[tile.write.relative_to(window).slices] = part
+        return self._chosen.wanted(window, data)
 
     def _read_piece(self, window: Window, tiles: tuple[Tile, ...]) -> _Piece:
         plan, source = self.plan, self.source
@@ -182,7 +218,7 @@ class BlockWorker:
         return _Piece(window, tiles, fill_invalid(pixels, valid, plan.statistics), valid)
 
     def _predict(
-        self, block: Block, pieces: list[_Piece]
+        self, block: Block, pieces: list[_Piece], wanted: Wanted
     ) -> tuple[_Answer, list[BadTile], float] | None:
         """What the network says of the block's own pixels, the tiles it could not, and the
         seconds it took; None once `stopping` is set."""
@@ -191,7 +227,7 @@ class BlockWorker:
             self._lanes.submit(self._predict_tile, tile, piece, block.write, answer)
             for piece in pieces
             for tile in piece.tiles
-            if piece.has_data(tile.write)
+            if wanted.some(tile.write)
         ]
         # All of them are waited for, whatever one of them raised: they write into `answer`.
         wait(asked)
@@ -214,7 +250,7 @@ class BlockWorker:
         )
         bad = []
         if found.finite[0]:
-            answer.place(tile.write, block, found, piece)
+            answer.place(tile.write, block, found)
         else:
             bad.append(BadTile(tile.write, "the network gave NaN or infinity"))
         return time.perf_counter() - began, bad
@@ -232,15 +268,13 @@ class _Piece:
     def slices(self, window: Window) -> tuple[slice, slice]:
         return window.relative_to(self.window).slices
 
-    def has_data(self, window: Window) -> bool:
-        return self.valid is None or bool(self.valid[self.slices(window)].any())
-
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
     """Classes of a block (rows, cols), and their probabilities (rows, cols, classes) or None.
 
-    Where there is no data or no answer: nodata, and 0 for every class.
+    Where there is no data or no answer: nodata, and 0 for every class. Outside tissue the
+    background is certain.
     """
 
     labels: NDArray[np.uint8]
@@ -251,17 +285,26 @@ class _Answer:
         probabilities = np.zeros((*window.size, classes), np.uint8) if plan.probabilities else None
         return cls(np.full(window.size, NODATA, np.uint8), probabilities)
 
-    def place(self, tile: Window, block: Window, found: Prediction, piece: _Piece) -> None:
-        """Keep the pixels that `tile` owns, where they are valid."""
+    def place(self, tile: Window, block: Window, found: Prediction) -> None:
+        """Keep the pixels that `tile` owns."""
         target = tile.relative_to(block).slices
-        valid = None if piece.valid is None else piece.valid[piece.slices(tile)]
-        labels = found.labels[0, : tile.rows, : tile.cols]
-        self.labels[target] = labels if valid is None else np.where(valid, labels, NODATA)
+        self.labels[target] = found.labels[0, : tile.rows, : tile.cols]
         if self.probabilities is not None and found.probabilities is not None:
             certain = found.probabilities[0, : tile.rows, : tile.cols]
-            self.probabilities[target] = (
-                certain if valid is None else np.where(valid[..., None], certain, 0)
-            )
+            self.probabilities[target] = certain
+
+    def leave(self, wanted: Wanted, background: int | None) -> None:
+        """Make pixels outside tissue background, and those without data or interest nodata."""
+        if wanted.tissue is not None:
+            assert background is not None
+            self.labels[~wanted.tissue] = background
+            if self.probabilities is not None:
+                self.probabilities[~wanted.tissue] = 0
+                self.probabilities[~wanted.tissue, background] = 255
+        if wanted.inside is not None:
+            self.labels[~wanted.inside] = NODATA
+            if self.probabilities is not None:
+                self.probabilities[~wanted.inside] = 0
 
 
 _workers: dict[Job, BlockWorker] = {}

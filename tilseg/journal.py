@@ -15,7 +15,7 @@ import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
@@ -23,6 +23,8 @@ from tilseg.durable import writing
 from tilseg.window import Window
 
 _SYNC_SECONDS = 2.0
+
+Skipped = Literal["roi", "tissue", "nodata"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class BlockRecord:
     table of regions. counts: ((class value, pixels), ...), nodata included.
     seconds: spent reading, predicting, and measuring and writing. bad: tiles left as nodata
     because they could not be computed. areas: of each class, where pixels differ in area.
+    skipped: why the network was asked for none of its pixels: they lie outside the region of
+    interest, show no tissue, or hold no data.
     """
 
     index: int
@@ -49,6 +53,7 @@ class BlockRecord:
     seconds: tuple[float, float, float]
     bad: tuple[BadTile, ...] = ()
     areas: tuple[float, ...] = ()
+    skipped: Skipped | None = None
 
 
 _records = TypeAdapter(BlockRecord)

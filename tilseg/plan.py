@@ -14,6 +14,7 @@ from tilseg.georef import Factors
 from tilseg.instance_rule import InstanceRule, settled
 from tilseg.model import BandStatistics, Precision
 from tilseg.receptive_field import ReceptiveField
+from tilseg.selection import EVERYTHING, Selection
 from tilseg.window import Size, Window
 
 
@@ -182,6 +183,7 @@ class Plan:
     statistics: resolved normalisation constants. nodata: the source's nodata value.
     probabilities: whether they are kept beside the classes.
     regions: how regions are measured; None where they are not.
+    selection: which pixels are segmented at all.
     precision, device, threads: how the network runs; device is a kind, "cpu" or "cuda".
     lanes: predictions at once in one process, each of `threads` CPU threads. It changes no
         pixel, and a resume may take another.
@@ -202,6 +204,7 @@ class Plan:
     probabilities: bool = False
     regions: RegionOptions | None = RegionOptions(instances=None)
     factors: Factors | None = None
+    selection: Selection = EVERYTHING
     auto: tuple[str, ...] = ()
 
     @property

@@ -18,6 +18,7 @@ from tilseg.resolution import choose_factors
 from tilseg.source import Source
 from tilseg.sources.resampled import ResampledSource, on_grid
 from tilseg.statistics import band_statistics
+from tilseg.where.choosing import check_some, choose_selection
 from tilseg.window import Size
 
 # Beyond these a larger input gains next to nothing: 1480 px on a CPU (measured), 4200 px where
@@ -82,6 +83,8 @@ def make_plan(
     threads: int | None = None,
     probabilities: bool = False,
     regions: RegionOptions | None = ALL_REGIONS,
+    tissue: str | os.PathLike[str] | None = None,
+    roi: str | os.PathLike[str] | None = None,
     allow_inexact: bool = False,
 ) -> Plan:
     """The plan of segmenting `source` with `model`; reads a sample of the image, predicts nothing.
@@ -97,12 +100,16 @@ def make_plan(
     threads: CPU threads of one prediction; None for as few as memory allows, since several
         predictions side by side get more out of a CPU than one on all of it.
     probabilities: keep those of every class beside the mask. regions: how to measure regions,
-        None for not at all. allow_inexact: take a model whose result depends on the tile; `run`
-        records by how much.
+        None for not at all.
+    tissue: "auto" finds where there is tissue, a path reads it from a mask, "none" takes all, None
+        does what the model's card asks: pixels outside it are background. roi: GeoJSON of the
+        regions of interest: pixels outside them are nodata.
+    allow_inexact: take a model whose result depends on the tile; `run` records by how much.
 
     Raises ModelError E-MODEL-INEXACT without that, UsageError for an illegal tile, level or band,
-    InputError E-INPUT-BANDS, what `choose_factors` raises, and ResourceError: E-MEMORY when nothing fits, E-MEMORY-SEGMENT when
-    one strip, tile or chunk of the image takes more than a quarter of the memory.
+    InputError E-INPUT-BANDS, what `choose_factors` and `choose_selection` raise, and
+    ResourceError: E-MEMORY when nothing fits, E-MEMORY-SEGMENT when one strip, tile or chunk of the
+    image takes more than a quarter of the memory.
     """
     if model.card.inexact and not allow_inexact:
         raise ModelError("E-MODEL-INEXACT", path=model.uri, reason=model.card.inexact)
@@ -118,7 +125,7 @@ def make_plan(
     ]
     _check_level(source, level or 0)
     factors = choose_factors(source, model.card, resolution, level)
-    source, level = on_grid(source, factors), level or 0
+    image, source, level = source, on_grid(source, factors), level or 0
     indices = _checked_bands(source, model, bands)
     budget = parse_memory(memory) if isinstance(memory, str) else memory or available_memory()
     budget //= processes
@@ -132,9 +139,13 @@ def make_plan(
         regions=regions is not None,
     )
     cpus = max(1, usable_cpus() // processes)
+    selection = choose_selection(
+        image, source, model.card, level=level, bands=indices, tissue=tissue, roi=roi
+    )
     grid, lanes = _choose_grid(
         source, model, level, tile, budget, needs, _lanes(cpus, threads, model)
     )
+    check_some(source, selection, grid)
     return Plan(
         grid=grid,
         source=source.uri,
@@ -150,6 +161,7 @@ def make_plan(
         probabilities=probabilities,
         regions=_settled(regions, model),
         factors=factors,
+        selection=selection,
         auto=tuple(chosen),
     )
 
@@ -213,8 +225,9 @@ def needed_memory(
     pixel = source.dtype.itemsize * bands
     read = grid.read.area
     # Raw pixels, and a copy of them where nodata is filled; labels, and their shard encoded; a
-    # strip, tile or chunk of the image being decoded.
-    block = 2 * read * pixel + 4 * grid.block.area + source.segment_bytes
+    # strip, tile or chunk of the image being decoded. Masks of what is selected and of what
+    # holds data.
+    block = 2 * read * pixel + 7 * grid.block.area + source.segment_bytes
     if isinstance(source, ResampledSource):
         block += source.working_bytes(grid.read)
     if probabilities:

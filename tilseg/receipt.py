@@ -37,15 +37,15 @@ def summarise(
     records: Sequence[BlockRecord],
     regions: RegionTable | None,
     *,
-    skipped: int,
+    kept: int,
     seconds: dict[str, float],
 ) -> dict[str, Any]:
     """The content of summary.json: pixels, area and regions of each class, blocks and time.
 
     georef: the place of the mask. fraction is of valid pixels; area is on the ground, in
     squared `area_unit`, None where it is not known. regions: those in the tables. instances: how
-    they were told apart. skipped:
-    blocks taken over from an earlier start.
+    they were told apart. kept: blocks computed in an earlier start; "skipped" are those for which
+    the network was not asked, by the reason.
     """
     pixel = georef.pixel_size
     counts: Counter[int] = Counter()
@@ -54,6 +54,7 @@ def summarise(
     nodata = counts.pop(NODATA, 0)
     valid = counts.total()
     grid, rule = plan.grid, None if plan.regions is None else plan.regions.rule
+    skipped = Counter(record.skipped for record in records if record.skipped is not None)
     found = None if regions is None else Counter(regions.columns["class"].tolist())
     return {
         "input": plan.source,
@@ -78,8 +79,9 @@ def summarise(
         "nodata_pixels": nodata,
         "blocks": {
             "total": len(grid),
-            "done": len(records) - skipped,
-            "skipped": skipped,
+            "done": len(records) - skipped.total() - kept,
+            "kept": kept,
+            "skipped": dict(skipped),
             "failed": 0,
         },
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
@@ -124,6 +126,7 @@ def receipt(
     the receipt.
     """
     bad = [tile for record in records for tile in record.bad]
+    statistics = plan["statistics"]
     return {
         "format": 1,
         "status": "degraded" if bad else "complete",
@@ -136,6 +139,8 @@ def receipt(
         "notes": list(notes),
         "model": card.model_dump(mode="json"),
         "inexact": inexact,
+        # What the network sees where there are no data.
+        "nodata_fill": {"method": "band mean", "values": statistics["mean"]},
         "summary": summary,
         "fingerprint": fingerprint,
         "plan": plan,

@@ -292,6 +292,17 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--probabilities", is_flag=True, help="Keep the probabilities of every class too."
         ),
+        click.option(
+            "--tissue",
+            metavar="auto|none|FILE",
+            help="Segment only tissue, as found or as a mask shows it.  [default: as the model asks]",
+        ),
+        click.option(
+            "--roi",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Segment only inside the polygons of a GeoJSON file.",
+        ),
         click.option("--no-regions", is_flag=True, help="Do not measure regions."),
         click.option(
             "--allow-inexact",

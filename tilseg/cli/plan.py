@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import click
@@ -21,9 +22,10 @@ def command(image: str, workers: int | None, as_json: bool, **choices: Any) -> N
     What `run` would refuse is refused here too, with the same message and exit code.
     """
     from tilseg.cli.planned import planned
-    from tilseg.cli.terminal import print_facts
+    from tilseg.cli.terminal import print_facts, skipped_text
     from tilseg.planning import format_bytes, needed_memory
     from tilseg.sources.resampled import on_grid
+    from tilseg.where.chosen import skipped_blocks
 
     with planned(image, workers=workers, **choices) as (source, model, plan):
         grid, resampled = plan.grid, on_grid(source, plan.factors)
@@ -38,6 +40,9 @@ def command(image: str, workers: int | None, as_json: bool, **choices: Any) -> N
             probabilities=plan.probabilities,
             regions=plan.regions is not None,
         )
+    reasons = skipped_blocks(plan.selection, grid).values()
+    skipped = dict(Counter(reasons))
+    left = f"; {skipped_text(skipped)}" if skipped else ""
     if as_json:
         facts: dict[str, Any] = {
             "input": plan.source,
@@ -52,6 +57,7 @@ def command(image: str, workers: int | None, as_json: bool, **choices: Any) -> N
             "tiles": grid.tile_counts.area,
             "block": list(grid.block),
             "blocks": len(grid),
+            "skipped": skipped,
             "halo": grid.field.halo,
             "stride": grid.field.stride,
             "redundancy": round(grid.redundancy, 4),
@@ -75,7 +81,7 @@ def command(image: str, workers: int | None, as_json: bool, **choices: Any) -> N
             "model": f"{model.card.name}: halo {grid.field.halo}, stride {grid.field.stride}",
             "tile": f"{_by(grid.tile)} px, from an input of {_by(grid.input)}",
             "tiles": f"{grid.tile_counts.area:,} ({_by(grid.tile_counts)})",
-            "blocks": f"{len(grid):,} of {_by(grid.block)} px",
+            "blocks": f"{len(grid):,} of {_by(grid.block)} px{left}",
             "redundancy": f"{grid.redundancy:.2f} pixels computed for each kept",
             "device": f"{plan.device}, {plan.precision}",
             "at once": f"{plan.lanes} tiles, CPU threads of each: {plan.threads}",

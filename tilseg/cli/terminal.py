@@ -180,12 +180,14 @@ def print_summary(report: RunReport, output: Path) -> None:
     if not report.computed:
         console.print("already complete: nothing to do")
     else:
-        kept = f", {blocks['skipped']:,} kept from before" if blocks["skipped"] else ""
+        kept = f", {blocks['kept']:,} kept from before" if blocks["kept"] else ""
         rate = summary["width"] * summary["height"] / 1e6 / max(seconds["total"], 1e-9)
         console.print(
             f"{blocks['done']:,} blocks computed{kept} in {seconds['total']:.1f} s"
             + ("" if kept else f" ({rate:.2f} Mpix/s)")
         )
+    if blocks["skipped"]:
+        console.print(f"{skipped_text(blocks['skipped'])} of {blocks['total']:,} blocks")
     masks = [output / "mask.tif", output / "mask.zarr"]
     for mask in masks if any(mask.exists() for mask in masks) else [output]:
         console.print(Text("mask  ") + _text(str(mask)), soft_wrap=True)
@@ -194,6 +196,17 @@ def print_summary(report: RunReport, output: Path) -> None:
     for path in sorted(output.glob("regions.*")):
         if path.suffix not in (".csv", ".parquet"):
             console.print(Text("polygons ") + _text(str(path)), soft_wrap=True)
+
+
+def skipped_text(skipped: Mapping[Any, int]) -> str:
+    """ "not segmented: 12 without tissue, 3 outside the region of interest": blocks by reason."""
+    words = {
+        "tissue": "without tissue",
+        "roi": "outside the region of interest",
+        "nodata": "without data",
+    }
+    parts = [f"{skipped[name]:,} {words[name]}" for name in words if name in skipped]
+    return f"not segmented: {', '.join(parts)}"
 
 
 def _text(content: str) -> Text:

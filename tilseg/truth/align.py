@@ -62,7 +62,7 @@ def _same_place(one: Georef, other: Georef, shape: Size) -> bool:
 def _same_crs(one: str | None, other: str | None) -> bool:
     if one is None or other is None or one == other:
         return one == other
-    from tilseg.truth.projection import same_crs
+    from tilseg.vector.projection import same_crs
 
     return same_crs(one, other)
 
@@ -149,7 +149,7 @@ def _by_affine(affine: Affine) -> _Mapping:
 
 
 def _by_crs(one: Georef, other: Georef) -> _Mapping:
-    from tilseg.truth.projection import project
+    from tilseg.vector.projection import project
 
     def mapping(cols: NDArray[np.float64], rows: NDArray[np.float64]) -> _Points:
         moved = project(np.column_stack(one.affine * (cols, rows)), str(one.crs), str(other.crs))

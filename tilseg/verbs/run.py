@@ -34,6 +34,7 @@ from tilseg.schedule import IN_PROCESS, Cluster, run_blocks
 from tilseg.source import Source
 from tilseg.sources.resampled import open_planned
 from tilseg.stores import MASK
+from tilseg.where.chosen import skipped_blocks
 from tilseg.workspace import Workspace
 
 _log = logging.getLogger("tilseg")
@@ -45,7 +46,7 @@ _SUSPECT_DEATHS = 2
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a phase is: `done` of `total` pixels."""
+    """How far a phase is: `done` of `total` pixels; those of skipped blocks are not counted."""
 
     phase: Phase
     done: int
@@ -58,7 +59,7 @@ class RunReport:
 
     status: "complete", or "degraded" when tiles had to be left as nodata. computed: whether
     anything was done now; False when the result was there already. done: blocks computed now;
-    skipped: taken over from an earlier start. bad: the tiles left as nodata. summary: the
+    kept: computed in an earlier start; the others were skipped. bad: the tiles left as nodata. summary: the
     content of summary.json.
     """
 
@@ -66,7 +67,7 @@ class RunReport:
     output: Path
     computed: bool
     done: int
-    skipped: int
+    kept: int
     bad: tuple[BadTile, ...]
     summary: dict[str, Any] = field(repr=False)
 
@@ -136,7 +137,7 @@ def run(
         check_formats(plan.regions)
         # Refuses a least area in a unit that the mask does not have.
         Measuring.of_run(plan, source, read_card(plan.model), NODATA)
-        check_apart(space.places, [*source.files, Path(plan.model)])
+        check_apart(space.places, [*source.files, Path(plan.model), *plan.selection.files])
         space.check_parent()
         with space.lock.held(take_over=break_lock):
             return _Run(space, plan, source, options, progress, stop).carry_out()
@@ -185,7 +186,7 @@ class _Run:
         self._begin_or_resume()
         journal = Journal(self.space.journal)
         try:
-            skipped = self._keep_what_holds(journal)
+            kept = self._keep_what_holds(journal)
             began = time.perf_counter()
             self._predict(journal)
         finally:
@@ -193,7 +194,7 @@ class _Run:
             if not journal.records and self.space.lock.is_mine():
                 # Ended before its first block: there is nothing to continue.
                 self.space.discard()
-        return self._publish(journal.records, skipped, time.perf_counter() - began)
+        return self._publish(journal.records, kept, time.perf_counter() - began)
 
     def _prints(self, plan: Plan) -> dict[str, Any]:
         return fingerprint(plan, self.identity, self.options.outputs)
@@ -224,8 +225,8 @@ class _Run:
         self.space.discard_same(receipt["fingerprint"])
         summary = receipt["summary"]
         bad = bad_tiles(receipt)
-        blocks = len(plan.grid)
-        return RunReport(receipt["status"], self.space.final, False, 0, blocks, bad, summary)
+        kept = summary["blocks"]["done"] + summary["blocks"]["kept"]
+        return RunReport(receipt["status"], self.space.final, False, 0, kept, bad, summary)
 
     def _begin_or_resume(self) -> None:
         """Take over an unfinished run that is the same, or begin a new one."""
@@ -252,7 +253,8 @@ class _Run:
             raise
 
     def _keep_what_holds(self, journal: Journal) -> int:
-        """Leave in the journal the blocks that are there and sound; returns how many."""
+        """Leave in the journal the blocks that are there and sound; returns how many of them the
+        network has computed."""
         before = len(journal.records)
         recover(
             self.space.result,
@@ -268,20 +270,22 @@ class _Run:
             again = f"; {before - kept:,} are computed again" if kept < before else ""
             total = len(self.plan.grid)
             _log.info("resuming: %s of %s blocks verified%s", f"{kept:,}", f"{total:,}", again)
-        return kept
+        return sum(record.skipped is None for record in journal.records.values())
 
     def _predict(self, journal: Journal) -> None:
         """Compute every block the journal lacks."""
         grid = self.plan.grid
-        total = grid.shape.area
-        done = sum(grid.block_at(index).write.size.area for index in journal.records)
+        skipped = skipped_blocks(self.plan.selection, grid)
+        pixels = {b.index: b.write.size.area for b in grid if b.index not in skipped}
+        total = sum(pixels.values())
+        done = sum(pixels.get(index, 0) for index in journal.records)
         self.progress(Progress("predict", done, total))
 
         def on_record(record: BlockRecord) -> None:
             nonlocal done
             self.space.lock.check()
             journal.append(record)
-            done += grid.block_at(record.index).write.size.area
+            done += pixels.get(record.index, 0)
             self.progress(Progress("predict", done, total))
 
         pending = [index for index in range(len(grid)) if index not in journal.records]
@@ -318,7 +322,7 @@ class _Run:
             first=f"{first.window}: {first.reason}",
         )
 
-    def _publish(self, records: dict[int, BlockRecord], skipped: int, predict: float) -> RunReport:
+    def _publish(self, records: dict[int, BlockRecord], kept: int, predict: float) -> RunReport:
         level0 = tree_bytes(self.stores / MASK / "0" / "c")
         check_disk(self.space.final, self._need(level0), level0)
         finisher = Finisher(
@@ -340,15 +344,15 @@ class _Run:
             records,
             regions,
             inexact=self.inexact,
-            skipped=skipped,
+            kept=kept,
             seconds={"predict": predict, "finish": now - began, "total": now - self.began},
         )
         self._recheck_input()
         self.space.publish()
         bad = tuple(tile for index in sorted(records) for tile in records[index].bad)
         status: Literal["complete", "degraded"] = "degraded" if bad else "complete"
-        done = len(records) - skipped
-        return RunReport(status, self.space.final, True, done, skipped, bad, summary)
+        done = summary["blocks"]["done"]
+        return RunReport(status, self.space.final, True, done, kept, bad, summary)
 
     def _report(self, phase: Phase, done: int, total: int, blocks: int) -> None:
         self.progress(Progress(phase, done, total))

@@ -1,0 +1,1 @@
+"""Polygons from elsewhere on the pixels of an image."""

@@ -1,0 +1,94 @@
+"""A small picture of a whole image: means over a grid that does not know of tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tilseg.errors import InputError
+from tilseg.nodata import valid_pixels
+from tilseg.source import Source
+from tilseg.window import Size, Window
+
+# Pixels a side of what is read at once.
+_STRIP = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """pixels: (rows, cols, bands) float32, means of the valid pixels, NaN where there are none.
+    unread: (rows, cols) bool, where something could not be read.
+    """
+
+    pixels: NDArray[np.float32]
+    unread: NDArray[np.bool_]
+
+
+def overview(source: Source, bands: tuple[int, ...], level: int, shape: Size) -> Overview:
+    """The `bands` (0-based) of a level, averaged over `shape` cells that share it out evenly.
+
+    A coarser level of the pyramid is read where one has the pixels. Memory does not grow with
+    the image. `shape` is at most that of the level.
+    """
+    level = _coarsest(source, level, shape)
+    size = source.levels[level].size
+    pixels = np.full((*shape, len(bands)), np.nan, np.float32)
+    unread = np.zeros(shape, np.bool_)
+    for down in _parts(shape.rows, size.rows):
+        for across in _parts(shape.cols, size.cols):
+            place = np.s_[down.start : down.stop, across.start : across.stop]
+            rows = _edges(down, shape.rows, size.rows)
+            cols = _edges(across, shape.cols, size.cols)
+            try:
+                pixels[place] = _means(source, bands, level, rows, cols)
+            except InputError:
+                unread[place] = True
+    return Overview(pixels, unread)
+
+
+def _coarsest(source: Source, level: int, shape: Size) -> int:
+    """The coarsest level, from `level` on, that is no smaller than `shape`."""
+    fits = [
+        number
+        for number, at in enumerate(source.levels)
+        if number >= level and at.size.rows >= shape.rows and at.size.cols >= shape.cols
+    ]
+    return max(fits, key=lambda number: source.levels[number].row_factor)
+
+
+def _parts(cells: int, pixels: int) -> Iterator[range]:
+    """Runs of cells that span about `_STRIP` pixels."""
+    step = max(1, _STRIP * cells // pixels)
+    return (range(start, min(start + step, cells)) for start in range(0, cells, step))
+
+
+def _edges(cells: range, count: int, pixels: int) -> NDArray[np.intp]:
+    """Where each of the cells starts, of `count` that share out the pixels, and the last ends."""
+    return np.arange(cells.start, cells.stop + 1) * pixels // count
+
+
+def _means(
+    source: Source,
+    bands: tuple[int, ...],
+    level: int,
+    rows: NDArray[np.intp],
+    cols: NDArray[np.intp],
+) -> NDArray[np.floating[Any]]:
+    """Means of the valid pixels between the edges `rows` and `cols`, NaN where there are none."""
+    row, col = int(rows[0]), int(cols[0])
+    window = Window(row, col, int(rows[-1]) - row, int(cols[-1]) - col)
+    pixels = source.read(window, level, bands)
+    valid = valid_pixels(pixels, source.nodata, source.mask(window, level))
+    values = pixels.astype(np.float64)
+    weight = np.ones((*window.size, 1)) if valid is None else valid[..., None].astype(np.float64)
+    if valid is not None:
+        values[~valid] = 0.0
+    total, count = (
+        np.add.reduceat(np.add.reduceat(each, rows[:-1] - row, axis=0), cols[:-1] - col, axis=1)
+        for each in (values, weight)
+    )
+    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
