@@ -13,10 +13,12 @@ import tifffile
 import zarr
 from instances_oracle import discs, grown, watershed_cut
 from regions_oracle import whole_labels
+from scipy.ndimage import binary_erosion
 from skimage.measure import regionprops_table
 from tiny import noise, save_tiny_model, tree
 
 import tilseg
+from tilseg.card import read_card
 from tilseg.cli.main import main
 from tilseg.errors import ExistsError, InputError, Stopped, UsageError
 from tilseg.instance_rule import Border, Watershed
@@ -203,6 +205,28 @@ def test_measure_of_any_mask_joins_what_touches_unless_asked(ringed):
     assert len(tilseg.measure(ringed)) == whole_labels(mask).max()
     found = tilseg.measure(ringed, regions=RegionOptions(instances=Watershed()))
     assert len(found) == watershed_cut(mask, 0.75, 2).max()
+
+
+def test_a_model_trained_with_borders_tells_objects_apart_by_them(tmp_path):
+    for number in range(2):
+        mask = discs((61, 83), 9, (8, 12), seed=number)
+        mask[binary_erosion(mask, iterations=2) != mask] = 2
+        for folder, pixels in (("images", mask * 100), ("masks", mask)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / folder / f"{number}.tif", pixels)
+    model = tmp_path / "cells.safetensors"
+    small = ("--depth", 1, "--width", 4, "--batch", 2, "--patch", 20, "--steps", 60)
+    classes = ("--classes", "background,cell,border", "--validation-fraction", 0.5)
+    folders = (tmp_path / "images", tmp_path / "masks")
+    assert _command("train", *folders, "-o", model, *small, *classes) == 0
+    assert read_card(model).instances == Border(3, 2)
+    output = tmp_path / "0.tilseg"
+    image = tmp_path / "images" / "0.tif"
+    options = ("--labels", "--outputs", "zarr", "--tile", 32, "--threads", 1)
+    assert _command("run", image, "--model", model, "-o", output, *options) == 0
+    expected = grown(_pixels(output), Border(3, 2), 2)
+    assert expected.max() >= 1
+    np.testing.assert_array_equal(_pixels(output, "labels.zarr"), expected)
 
 
 def test_a_class_named_border_is_found_by_its_name():

@@ -71,6 +71,7 @@ def test_from_pictures_to_a_model_that_predicts(folders, tmp_path, capsys):
     assert card.metrics == metrics
     assert [info.name for info in card.classes] == ["background", "ellipse"]
     assert card.background == 0
+    assert card.instances is None
     assert card.licence == "CC0-1.0"
     used = card.training["images"]
     assert sorted(used["training"] + used["validation"]) == [

@@ -17,6 +17,7 @@ import torch
 
 from tilseg.card import Card, ClassInfo, file_sha256
 from tilseg.errors import OutputError, UsageError
+from tilseg.instance_rule import Border, settled
 from tilseg.models.blocks import Network
 from tilseg.models.network import TorchModel, make_network, resolve_device, save_model
 from tilseg.models.pretrained import begin_with
@@ -122,6 +123,7 @@ def train(
         head=head,
         classes=_class_infos(classes),
         background=classes.index("background") if "background" in classes else None,
+        instances=settled(Border(), classes) if "border" in classes else None,
         pixel_size=data.pixel_size.rows if data.pixel_size else None,
         unit=data.pixel_size.unit if data.pixel_size else None,
         halo=made.field.halo,

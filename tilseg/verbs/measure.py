@@ -90,7 +90,8 @@ def measure(
             nodata=opened.marker,
             background=opened.background,
         )
-        read, found = _measured(opened, under, measuring, stack, progress)
+        near = None if folder is None else folder.parent
+        read, found = _measured(opened, under, measuring, near, stack, progress)
         if found.nodata == found.grid.shape.area:
             raise InputError("E-MASK-NO-DATA", path=opened.path)
         if folder is not None:
@@ -227,10 +228,12 @@ def _measured(
     mask: _Mask,
     image: Source | None,
     measuring: Measuring,
+    near: Path | None,
     stack: ExitStack,
     progress: Callable[[int, int], None],
 ) -> tuple[_Read, RegionTable]:
-    """What regions are of, by windows, and their table; `stack` holds what that reads."""
+    """What regions are of, by windows, and their table; `stack` holds what that reads, in a folder
+    of its own in `near`, or where this system keeps such folders."""
     assert measuring.options is not None
     level = 0 if image is None else _level(image, measuring.grid.shape)
 
@@ -241,7 +244,7 @@ def _measured(
     if rule is None:
         tables = _tables(mask, pixels, measuring, progress)
         return mask.read, measuring.merge(tables)
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tilseg-")))
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".tilseg-", dir=near)))
     # Each pixel is done twice: its instance is found, and then measured.
     instances = find_instances(
         mask.read, measuring, rule, folder, lambda done, total: progress(done // 2, total)
