@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 import tilseg
 from tilseg.plan import TileGrid
 from tilseg.receptive_field import ReceptiveField, compose
+from tilseg.resample import taps
 from tilseg.sinks.zarr import MaskStore
 from tilseg.window import Size, Window, mirror_index
 
@@ -41,6 +43,7 @@ def drawings() -> dict[Path, str]:
         IMAGES / "windows.svg": windows_svg(),
         IMAGES / "lattice.svg": lattice_svg(),
         IMAGES / "mirror.svg": mirror_svg(),
+        IMAGES / "grid.svg": grid_svg(),
     }
 
 
@@ -137,6 +140,55 @@ def mirror_svg() -> str:
     parts.append(_text(left + cell * 8 + 6, 28, "a row of 7 pixels", BLUE, bold=True))
     parts.append(_text(left + cell * 15 + 6, 28, "mirrored", GREY))
     return _svg(left * 2 + cell * len(indices), 116, parts)
+
+
+def grid_svg() -> str:
+    """A row of pixels on a grid of pixels 1.6 times as large, and tile by tile beside it."""
+    size, factor, cell, left, drawn = 18, 1.6, 42, 120, 5
+
+    def x(place: float) -> float:
+        return left + cell * place
+
+    def row(edges: Iterable[float], y: float, color: str) -> None:
+        edges = list(edges)
+        for number, (start, stop) in enumerate(pairwise(edges)):
+            parts.append(
+                _rect(x(start), y, x(stop) - x(start), 34, fill=color, opacity=0.25, stroke=color)
+            )
+            parts.append(_text(x((start + stop) / 2), y + 22, str(number), INK, anchor="middle"))
+
+    parts: list[str] = []
+    row(range(size + 1), 40, GREY)
+    # What one pixel of the grid is made of: weights as high as they are large.
+    found, centre = taps(drawn, drawn + 1, size, factor), (drawn + 0.5) * factor
+    peak = 140.0
+    for index, weight in zip(found.index[0].tolist(), found.weight[0].tolist(), strict=True):
+        if weight:
+            height = 110 * weight
+            peak = 140 - height / (1 - abs(index + 0.5 - centre) / factor)
+            parts.append(
+                _rect(x(index + 0.4), 140 - height, 0.2 * cell, height, fill=BLUE, stroke=BLUE)
+            )
+    parts.append(_line(x(centre - factor), 140, x(centre), peak, BLUE))
+    parts.append(_line(x(centre), peak, x(centre + factor), 140, BLUE))
+    parts.append(_line(x(centre - factor), 140, x(centre + factor), 140, BLUE))
+    row([factor * number for number in range(12)], 150, GREEN)
+    per_tile = 4
+    starts = [round(factor * per_tile * tile) for tile in range(3)]
+    for start, stop in pairwise(starts):
+        wide = (stop - start) / per_tile
+        row([start + wide * number for number in range(per_tile + 1)], 230, ORANGE)
+        parts.append(_line(x(start), 220, x(start), 276, INK, 2))
+    second = factor * per_tile
+    parts.append(_line(x(second), 144, x(second), 276, GREEN, 2))
+    for words, y, color in (("image", 62, "#666666"), ("one grid", 172, GREEN)):
+        parts.append(_text(left - 12, y, words, color, anchor="end", bold=True))
+    parts.append(_text(left - 12, 252, "tile by tile", ORANGE, anchor="end", bold=True))
+    wide = (starts[2] - starts[1]) / per_tile
+    parts.append(_text(x(centre + factor) + 8, 118, f"what pixel {drawn} is the mean of", BLUE))
+    words = f"the second tile of {per_tile} begins at {starts[1]}, not {second:g}; its pixels are"
+    parts.append(_text(x(starts[1]), 298, f"{words} {wide:g} wide, not {factor}", INK))
+    return _svg(x(size) + 20, 316, parts)
 
 
 def slide_png() -> Image.Image:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import rasterio
+import shapely.geometry
 import tifffile
 import zarr
 from safetensors.numpy import load_file, save_file
@@ -152,6 +153,24 @@ def test_intensities_are_those_of_the_resampled_image_and_can_be_measured_again(
     with pytest.raises(InputError) as caught:
         package.measure(tmp_path / "s.tilseg", image=noise(50, 60))
     assert caught.value.id == "E-REGION-IMAGE"
+
+
+def test_outlines_are_in_pixels_of_the_slide(desk, tmp_path):
+    regions = RegionOptions(polygons=("geojson",))
+    plan = planned(desk, "slide.tif", resolution="0.47", regions=regions)
+    package.run(plan, tmp_path / "s.tilseg", outputs=("zarr",))
+    package.measure(tmp_path / "s.tilseg", output=tmp_path / "again", regions=regions)
+    table = columns_of(tmp_path / "s.tilseg")
+    for path in (tmp_path / "s.tilseg", tmp_path / "again"):
+        features = json.loads((path / "regions.geojson").read_bytes())["features"]
+        assert len(features) == len(table["area"])
+        outlines = [shapely.geometry.shape(one["geometry"]) for one in features]
+        areas = np.array([one.area for one in outlines])
+        # QuPath keeps two digits of a pixel.
+        np.testing.assert_allclose(areas * 0.29 * 0.31, table["area_um2"], rtol=0.02)
+        corners = np.array([one.bounds for one in outlines])
+        np.testing.assert_allclose(corners[:, 1], table["bbox-0"] * plan.factors.rows, atol=0.01)
+        np.testing.assert_allclose(corners[:, 2], table["bbox-3"] * plan.factors.cols, atol=0.01)
 
 
 def test_tiles_leave_no_trace(desk, tmp_path):
