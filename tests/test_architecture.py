@@ -42,6 +42,7 @@ FLOORS = {
     "vector": 3,
     "where": 3,
     "planning": 3,
+    "bands": 3,
     "budget": 1,
     "exactness": 4,
     "instances": 4,

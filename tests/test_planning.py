@@ -32,7 +32,7 @@ class _Image:
     segment_bytes = 0
 
     def __init__(self, shape, bands=3, levels=1):
-        self.shape, self.bands = shape, bands
+        self.shape, self.bands, self.band_names = shape, bands, ("",) * bands
         self.levels = tuple(
             Level(Size(-(-shape.rows // 2**k), -(-shape.cols // 2**k)), 2.0**k, 2.0**k)
             for k in range(levels)

@@ -84,6 +84,10 @@ INPUT: Words = {
         "{path}: has {bands} bands, the model wants {wanted}",
         "choose with --bands {example}",
     ),
+    "E-INPUT-BAND-NAMES": (
+        "{path}: {reason}; its bands are {names}, the model's {wanted}",
+        "choose them by number, in the model's order: --bands {example}",
+    ),
     "E-INPUT-BAND": ("{path}: there is no band {band}", "choose from its bands 1 to {bands}"),
     "E-INPUT-SHAPE": (
         "array of shape {shape} is no image",

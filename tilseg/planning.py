@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from tilseg.bands import choose_bands
 from tilseg.budget import available_memory
-from tilseg.errors import InputError, ModelError, ResourceError, UsageError
+from tilseg.errors import ModelError, ResourceError, UsageError
 from tilseg.model import Model, Precision
 from tilseg.plan import Plan, RegionOptions, TileGrid, workers_for
 from tilseg.receptive_field import ReceptiveField
@@ -92,8 +93,8 @@ def make_plan(
     tile: output step in pixels of both axes; None chooses what computes least within
         `memory` (bytes, or text such as "4GB"; None for 80 % of what the machine gives).
     workers: blocks under way at once; None for as many as keep the network busy. processes: that
-        share this machine, each with its share of memory and CPUs. bands: 1-based; None for the
-        image's own when their number is the model's. level: pyramid level; None for 0.
+        share this machine, each with its share of memory and CPUs. bands: 1-based; None for those
+        that `choose_bands` finds. level: pyramid level; None for 0.
     resolution: pixel size to segment at: a number in the image's own unit, a length such as
         "0.5um" or "10m" (on a map, on the ground in its middle), or "native" for the image's own;
         None for the model's where the image's is known and differs by more than a tenth.
@@ -107,9 +108,8 @@ def make_plan(
     allow_inexact: take a model whose result depends on the tile; `run` records by how much.
 
     Raises ModelError E-MODEL-INEXACT without that, UsageError for an illegal tile, level or band,
-    InputError E-INPUT-BANDS, what `choose_factors` and `choose_selection` raise, and
-    ResourceError: E-MEMORY when nothing fits, E-MEMORY-SEGMENT when one strip, tile or chunk of the
-    image takes more than a quarter of the memory.
+    image, source, level = source, on_grid(source, factors), level or 0
+    indices = choose_bands(source, model.card, bands)
     """
     if model.card.inexact and not allow_inexact:
         raise ModelError("E-MODEL-INEXACT", path=model.uri, reason=model.card.inexact)
@@ -126,7 +126,7 @@ def make_plan(
     _check_level(source, level or 0)
     factors = choose_factors(source, model.card, resolution, level)
     image, source, level = source, on_grid(source, factors), level or 0
-    indices = _checked_bands(source, model, bands)
+    indices = choose_bands(source, model.card, bands)
     budget = parse_memory(memory) if isinstance(memory, str) else memory or available_memory()
     budget //= processes
     _check_segment(source, budget)
@@ -182,20 +182,6 @@ def _check_level(source: Source, level: int) -> None:
             f"{number} ({at.size.cols} x {at.size.rows})" for number, at in enumerate(source.levels)
         )
         raise UsageError("E-LEVEL", level=level, path=source.uri, levels=sizes)
-
-
-def _checked_bands(source: Source, model: Model, bands: Sequence[int] | None) -> tuple[int, ...]:
-    wanted = model.card.bands
-    chosen = tuple(range(1, source.bands + 1)) if bands is None else tuple(bands)
-    for band in chosen:
-        if not 1 <= band <= source.bands:
-            raise InputError("E-INPUT-BAND", path=source.uri, band=band, bands=source.bands)
-    if len(chosen) != wanted:
-        example = ",".join(str(min(band, source.bands)) for band in range(1, wanted + 1))
-        raise InputError(
-            "E-INPUT-BANDS", path=source.uri, bands=len(chosen), wanted=wanted, example=example
-        )
-    return tuple(band - 1 for band in chosen)
 
 
 def _check_segment(source: Source, budget: int) -> None:
