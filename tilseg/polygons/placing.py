@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from tilseg.errors import OutputError
-from tilseg.georef import Georef
+from tilseg.georef import ONE_TO_ONE, Factors, Georef
 from tilseg.regions.map_grid import MapGrid
 from tilseg.window import Size
 
@@ -39,14 +39,14 @@ class _Degrees:
 class Place:
     """Where the polygons of a mask of `shape` lie.
 
-    georef: of the mask. scale: pixels of the image's level 0 in one of the mask, (down, across).
+    georef: of the mask. scale: of its pixels over those of the image's level 0.
     All methods take polygons in the mask's pixels, x to the right and y down, and give polygons
     whose shells run anticlockwise.
     """
 
     georef: Georef
     shape: Size
-    scale: tuple[float, float] = (1.0, 1.0)
+    scale: Factors = ONE_TO_ONE
 
     @property
     def is_geographic(self) -> bool:
