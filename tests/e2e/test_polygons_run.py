@@ -147,6 +147,21 @@ def test_killed_while_writing_polygons_it_ends_in_the_same_bytes(desk, whole):
     assert not list(desk.glob(".killed*"))
 
 
+def test_of_a_smaller_level_they_lie_on_the_whole_slide(desk, sample_data, tmp_path):
+    plan = _plan(desk, sample_data / "slide.tif", tile=128, level=1, regions=POLYGONS)
+    tilseg.run(plan, tmp_path / "level.tilseg", outputs=("zarr",))
+    source = tilseg.open_source(sample_data / "slide.tif")
+    text = (tmp_path / "level.tilseg" / "regions.geojson").read_text()
+    features = check_import(text, source.shape.cols, source.shape.rows)
+    level = source.levels[1]
+    shapes = shapely.from_geojson([json.dumps(feature["geometry"]) for feature in features])
+    pixels = [feature["properties"]["measurements"]["area"] for feature in features]
+    expected = np.sum(pixels) * level.row_factor * level.col_factor
+    assert shapely.area(shapes).sum() == pytest.approx(expected, rel=1e-4)
+    bounds = shapely.total_bounds(shapes)
+    assert (bounds[2:] > np.array([source.shape.cols, source.shape.rows]) * 0.95).all()
+
+
 def test_a_single_file_has_no_room_for_polygons(desk, tmp_path):
     with pytest.raises(UsageError):
         tilseg.run(_plan(desk, regions=POLYGONS), tmp_path / "mask.tif")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import rasterio
+import rasterio.windows
 import shapely
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -72,3 +74,12 @@ def test_the_same_bytes_for_any_blocks(tmp_path, cut, data):
     one, _ = traced(labels, block, tmp_path)
     two, _ = traced(labels, data.draw(st.tuples(st.integers(1, 40), st.integers(1, 40))), tmp_path)
     assert shapely.to_wkb(one).tolist() == shapely.to_wkb(two).tolist()
+
+
+def test_land_cover(real_data, tmp_path):
+    """Fifteen classes that leave nothing free: every side is common to two regions."""
+    with rasterio.open(real_data / "geo_nlcd_zion" / "nlcd.tif") as file:
+        mask = file.read(1, window=rasterio.windows.Window(300, 200, 340, 300))
+    labels = whole_labels(mask, background=None)
+    assert labels.max() > 500
+    assert_like_gdal(labels, (97, 113), tmp_path)
