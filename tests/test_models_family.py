@@ -246,6 +246,19 @@ def test_wrong_parameters_are_named(architecture, parameters, message):
     assert message in caught.value.message
 
 
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name.endswith("-small")])
+def test_a_training_begins_with_scores_that_can_be_learnt_from(name):
+    setting = SETTINGS[name]
+    torch.manual_seed(0)
+    network = make_network(
+        setting.architecture, {"bands": 1, "classes": 2, **setting.parameters}
+    ).train()
+    side = network.field.input_for(1)
+    with torch.no_grad():
+        scores = network(torch.randn(2, 1, side, side))
+    assert 0.05 < scores.std() < 3
+
+
 def test_one_image_pooled_to_one_pixel_can_be_learnt_from():
     parameters = {"bands": 1, "classes": 2, **DEEP, "halo": 16}
     for architecture in ("deeplabv3plus", "pspnet"):

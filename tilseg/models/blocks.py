@@ -241,6 +241,13 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+def unsure(*heads: nn.Conv2d) -> None:
+    """Begin with scores near 0, for heads of maps that nothing normalises."""
+    with torch.no_grad():
+        for head in heads:
+            head.weight *= 0.1
+
+
 def fold(network: nn.Module) -> nn.Module:
     """A copy for inference: eval mode, each BatchNorm folded into the convolution before it.
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tilseg.models import vgg
-from tilseg.models.blocks import Network, crop_to, initialise
+from tilseg.models.blocks import Network, crop_to, initialise, unsure
 from tilseg.models.parameters import parse
 from tilseg.receptive_field import compose
 
@@ -53,6 +53,7 @@ class FCN(Network):
         self.up_pool3 = _upsampling(config.classes, 8)
         self.dropout = nn.Dropout2d(config.dropout)
         self.apply(initialise)
+        unsure(self.score, self.score_pool4, self.score_pool3)
         for up in (self.up_score, self.up_pool4, self.up_pool3):
             _interpolate_at_first(up)
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tilseg.models.blocks import Network, initialise, upsampled
+from tilseg.models.blocks import Network, initialise, unsure, upsampled
 from tilseg.models.parameters import parse
 from tilseg.models.resnet import EXPANSION, Encoder, ResNet
 from tilseg.models.walk import receptive_field
@@ -53,6 +54,9 @@ class RefineNet(Network):
         self.dropout = nn.Dropout2d(config.dropout)
         self.head = nn.Conv2d(wide, config.classes, 3, padding=1)
         self.apply(initialise)
+        self.refine.apply(_calm)
+        self.fuse.apply(_calm)
+        unsure(self.head)
         self.field, reason = receptive_field(self, _STRIDE, config.halo)
         self.inexact = reason or None
 
@@ -104,6 +108,22 @@ class _Unit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         refined: Tensor = self.second(F.relu(self.first(F.relu(x))))
         return x + refined
+
+
+def _calm(module: nn.Module) -> None:
+    """Begin with small sums: nothing here is normalised, and 36 of them add up.
+
+    Residual branches begin near nothing, as Zhang et al. 2019 do (arXiv:1901.09321), and what no
+    ReLU follows keeps the variance instead of doubling it.
+    """
+    with torch.no_grad():
+        if isinstance(module, _Unit):
+            module.second.weight *= 0.1
+        elif isinstance(module, _Refine):
+            for link in module.links:
+                link.get_parameter("weight").mul_(0.3)
+        elif isinstance(module, nn.Conv2d):
+            module.weight *= 0.5**0.5
 
 
 def _conv(channels_in: int, channels: int) -> nn.Conv2d:
