@@ -114,7 +114,7 @@ SETTINGS: dict[str, Setting] = {
     "fcn8s-small": Setting(
         "FCN-8s with an eighth of its channels, for a CPU",
         "fcn8s",
-        {"width": 8, "dense": 128},
+        {"width": 8, "dense": 128, "dropout": 0.0},
     ),
     "segnet": Setting(
         "Badrinarayanan et al. 2017: VGG-16 without padding and its mirror image, unpooling",
@@ -174,6 +174,6 @@ SETTINGS: dict[str, Setting] = {
     "refinenet-small": Setting(
         "RefineNet on a light residual encoder, for a CPU; not exact at its halo",
         "refinenet",
-        {**_LIGHT_ENCODER, "halo": 192},
+        {**_LIGHT_ENCODER, "halo": 192, "dropout": 0.0},
     ),
 }
