@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import tifffile
+from contracts.source_contract import SourceContract
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -99,6 +100,26 @@ def test_any_window_has_the_bits_of_the_whole(shape, scale, dtype, seed):
         np.testing.assert_array_equal(source.read(window), pixels[window.slices])
 
 
+class TestResampled(SourceContract):
+    """A resampled image keeps what every source promises."""
+
+    scale = Factors(1.7, 0.6)
+
+    def write(self, folder):
+        return image_of(61, 47, np.uint16, bands=3)
+
+    def open(self, image):
+        return on_grid(open_source(image), self.scale)
+
+    def whole(self, image, level):
+        sides = zip(image.shape[:2], self.scale, strict=True)
+        down, across = (matrix(grid_length(n, f), n, f) for n, f in sides)
+        return np.rint(np.einsum("ir,jc,rcb->ijb", down, across, image)).astype(np.uint16)
+
+    def change(self, image):
+        image[-1, -1, -1] += 1
+
+
 def test_strips_of_a_large_window_leave_no_trace(monkeypatch):
     image = image_of(211, 173)
     expected = whole(on_grid(open_source(image), Factors(1.7, 0.6)))
@@ -107,6 +128,16 @@ def test_strips_of_a_large_window_leave_no_trace(monkeypatch):
         monkeypatch.setattr("tilseg.resample._PIECE", size)
         found = whole(on_grid(open_source(image), Factors(1.7, 0.6)))
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("factor", [40.0, 95.0, 96.0, 97.0, 200.0, 1e18])
+def test_a_pixel_larger_than_the_image_is_its_weighted_mean(factor):
+    image = image_of(97, 53, np.float32)
+    source = on_grid(open_source(image), Factors(factor, 2.0))
+    down, across = matrix(source.shape.rows, 97, factor), matrix(source.shape.cols, 53, 2.0)
+    expected = np.einsum("ir,jc,rcb->ijb", down, across, image.astype(np.float64))
+    np.testing.assert_allclose(whole(source), expected, rtol=1e-6)
+    assert source.working_bytes(source.shape) < 2**26
 
 
 def test_integers_are_rounded_and_a_flat_image_stays_flat():

@@ -24,7 +24,7 @@ _PIECE = 2**20  # values summed at a time: what fits a processor's cache is done
 class Taps:
     """What each of n output pixels is summed from: index and weight, both (n, taps).
 
-    Weights of a pixel add up to 1; the index of a tap without weight means nothing.
+    Weights of a pixel add up to 1; some may be 0.
     """
 
     index: Indices
@@ -55,13 +55,14 @@ def taps(start: int, stop: int, size: int, factor: float) -> Taps:
     support = max(1.0, factor)
     # The sizes of pyramid levels are rounded: the last centre can be outside by that.
     centre = np.minimum((np.arange(start, stop) + 0.5) * factor, size)[:, None]
-    index = np.floor(centre - support + 0.5) + np.arange(int(np.ceil(2 * support)) + 1)
+    count = int(min(np.ceil(2 * support) + 1, size))
+    first = np.clip(np.floor(centre - support + 0.5), 0, size - count)
+    index = first.astype(np.intp) + np.arange(count)
     weight = np.maximum(0.0, 1.0 - np.abs(index + 0.5 - centre) / support)
-    weight[(index < 0) | (index >= size)] = 0.0
     total = weight[:, 0].copy()
     for k in range(1, weight.shape[1]):
         total += weight[:, k]
-    return Taps(np.clip(index, 0, size - 1).astype(np.intp), weight / total[:, None])
+    return Taps(index, weight / total[:, None])
 
 
 def nearest(start: int, stop: int, size: int, factor: float) -> Indices:

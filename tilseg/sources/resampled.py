@@ -62,8 +62,9 @@ class ResampledSource(BaseSource):
     def _row_bytes(self, cols: int) -> tuple[float, float]:
         """Of one row of a window: what is read for it, and its means."""
         size = self.dtype.itemsize
-        read = self._step.rows * (cols * self._step.cols + 3) * self.bands * size
-        return read, cols * self.bands * (4.0 if size == 1 else 8.0)
+        tall = min(self._step.rows, self._size.rows)
+        wide = min(cols * self._step.cols + 3, self._size.cols)
+        return tall * wide * self.bands * size, cols * self.bands * (4.0 if size == 1 else 8.0)
 
     def _read(self, window: Window, level: int, bands: tuple[int, ...]) -> NDArray[Any]:  # noqa: ARG002
         pixels = np.empty((*window.size, len(bands)), self.dtype)
