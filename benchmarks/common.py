@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,18 @@ import numpy as np
 TILE = 256
 
 
-def big_image(path: Path, rows: int, cols: int, *, quality: int = 85) -> Path:
+def big_image(
+    path: Path,
+    rows: int,
+    cols: int,
+    *,
+    quality: int = 85,
+    tissue: Callable[[np.ndarray, np.ndarray], np.ndarray] = lambda *_: np.True_,
+) -> Path:
     """A tiled JPEG TIFF of any size in seconds: one picture mirrored to a period of 1024 px.
 
     Only the sixteen tiles of a period are ever encoded; every reader sees the whole image.
+    tissue: whether pixels, by (rows, 1) and (cols,), show the picture; the others are glass.
     """
     import imagecodecs
     import skimage.data
@@ -28,22 +36,35 @@ def big_image(path: Path, rows: int, cols: int, *, quality: int = 85) -> Path:
     picture = skimage.data.immunohistochemistry()
     period = np.pad(picture, ((0, 512), (0, 512), (0, 0)), mode="symmetric")
     side = len(period) // TILE
-    encoded = [
-        imagecodecs.jpeg8_encode(
-            np.ascontiguousarray(period[r * TILE : (r + 1) * TILE, c * TILE : (c + 1) * TILE]),
+
+    def encode(pixels: np.ndarray) -> bytes:
+        return imagecodecs.jpeg8_encode(
+            np.ascontiguousarray(pixels),
             level=quality,
             colorspace="RGB",
             outcolorspace="YCBCR",
             subsampling="444",
         )
+
+    encoded = [
+        encode(period[r * TILE : (r + 1) * TILE, c * TILE : (c + 1) * TILE])
         for r in range(side)
         for c in range(side)
     ]
+    glass = np.full((TILE, TILE, 3), 243, np.uint8)
+    bare = encode(glass)
 
     def tiles() -> Iterator[bytes]:
+        inside = np.arange(TILE)
         for r in range(-(-rows // TILE)):
             for c in range(-(-cols // TILE)):
-                yield encoded[r % side * side + c % side]
+                number = r % side * side + c % side
+                stained = tissue(r * TILE + inside[:, None], c * TILE + inside)
+                if stained.all() or not stained.any():
+                    yield encoded[number] if stained.all() else bare
+                else:
+                    picture = period[number // side * TILE :, number % side * TILE :][:TILE, :TILE]
+                    yield encode(np.where(stained[..., None], picture, glass))
 
     tifffile.imwrite(
         path,

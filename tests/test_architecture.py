@@ -52,6 +52,7 @@ FLOORS = {
     "lock": 4,
     "disk": 4,
     "journal": 4,
+    "answer": 4,
     "infer": 4,
     "schedule": 4,
     "fingerprint": 4,

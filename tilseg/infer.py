@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tilseg.answer import Answer, Piece
 from tilseg.card import read_card
 from tilseg.errors import InputError, ModelError, ResourceError
 from tilseg.journal import BadTile, BlockRecord, Skipped
 from tilseg.lanes import Lanes
-from tilseg.model import Model, Prediction, load_model
-from tilseg.nodata import fill_invalid, valid_pixels
+from tilseg.model import Model, load_model
+from tilseg.nodata import NODATA, fill_invalid, valid_pixels
 from tilseg.plan import Block, Plan, Tile
 from tilseg.regions import BlockTable
 from tilseg.regions.measuring import Measuring
@@ -31,8 +32,6 @@ from tilseg.sources.resampled import open_planned
 from tilseg.stores import Stores
 from tilseg.where.chosen import Chosen, Wanted
 from tilseg.window import Window, read_mirrored
-
-NODATA = 255
 
 # Another version of any of these may give other bits.
 _SAME_VERSIONS = ("tilseg", "torch", "numpy")
@@ -141,7 +140,7 @@ class BlockWorker:
         self.source.close()
 
     def _measure(
-        self, block: Block, pieces: list[_Piece], labels: NDArray[np.uint8]
+        self, block: Block, pieces: list[Piece], labels: NDArray[np.uint8]
     ) -> tuple[BlockTable | None, tuple[float, ...]]:
         """The regions of a block with the image's own pixels, and the areas of its classes."""
         window = block.write
@@ -164,7 +163,7 @@ class BlockWorker:
         counts = ((value, int(np.count_nonzero(labels == value))) for value in values)
         return tuple((value, count) for value, count in counts if count)
 
-    def _read(self, block: Block) -> tuple[list[_Piece], list[BadTile]]:
+    def _read(self, block: Block) -> tuple[list[Piece], list[BadTile]]:
         """Pixels for the block's tiles, in one read, or tile by tile where that fails."""
         try:
             unread = self._unread(block)
@@ -178,7 +177,7 @@ class BlockWorker:
                     bad.append(BadTile(tile.write, error.message))
             return pieces, bad
 
-    def _unread(self, block: Block) -> _Piece | None:
+    def _unread(self, block: Block) -> Piece | None:
         """A block that is skipped, without its pixels; None where they have a say in it."""
         reason, source, window = self._chosen.reason_to_skip(block.write), self.source, block.write
         in_pixels = source.nodata is not None or source.dtype.kind == "f"
@@ -187,9 +186,9 @@ class BlockWorker:
         valid = source.mask(window, self.plan.level) if reason == "tissue" else None
         none = np.zeros((), source.dtype)
         pixels = np.broadcast_to(none, (*window.size, len(self.plan.bands)))
-        return _Piece(window, block.tiles, pixels, valid)
+        return Piece(window, block.tiles, pixels, valid)
 
-    def _wanted(self, block: Block, pieces: list[_Piece]) -> Wanted:
+    def _wanted(self, block: Block, pieces: list[Piece]) -> Wanted:
         """What the selection and the block's own nodata leave of it."""
         window = block.write
         data = None
@@ -202,7 +201,7 @@ class BlockWorker:
                         data[tile.write.relative_to(window).slices] = part
         return self._chosen.wanted(window, data)
 
-    def _read_piece(self, window: Window, tiles: tuple[Tile, ...]) -> _Piece:
+    def _read_piece(self, window: Window, tiles: tuple[Tile, ...]) -> Piece:
         plan, source = self.plan, self.source
         shape = plan.grid.shape
 
@@ -215,14 +214,14 @@ class BlockWorker:
 
         pixels = read_mirrored(read, window, shape)
         valid = valid_pixels(pixels, source.nodata, read_mirrored(mask, window, shape))
-        return _Piece(window, tiles, fill_invalid(pixels, valid, plan.statistics), valid)
+        return Piece(window, tiles, fill_invalid(pixels, valid, plan.statistics), valid)
 
     def _predict(
-        self, block: Block, pieces: list[_Piece], wanted: Wanted
-    ) -> tuple[_Answer, list[BadTile], float] | None:
+        self, block: Block, pieces: list[Piece], wanted: Wanted
+    ) -> tuple[Answer, list[BadTile], float] | None:
         """What the network says of the block's own pixels, the tiles it could not, and the
         seconds it took; None once `stopping` is set."""
-        answer = _Answer.none(block.write, len(self.model.card.classes), self.plan)
+        answer = Answer.none(block.write, len(self.model.card.classes), self.plan)
         asked = [
             self._lanes.submit(self._predict_tile, tile, piece, block.write, answer)
             for piece in pieces
@@ -238,7 +237,7 @@ class BlockWorker:
         return answer, bad, sum(seconds for seconds, _ in told)
 
     def _predict_tile(
-        self, tile: Tile, piece: _Piece, block: Window, answer: _Answer
+        self, tile: Tile, piece: Piece, block: Window, answer: Answer
     ) -> tuple[float, list[BadTile]] | None:
         if self.stopping.is_set():
             return None
@@ -254,57 +253,6 @@ class BlockWorker:
         else:
             bad.append(BadTile(tile.write, "the network gave NaN or infinity"))
         return time.perf_counter() - began, bad
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Pixels of `window` of the mirrored image, for `tiles`; where `valid`, or everywhere."""
-
-    window: Window
-    tiles: tuple[Tile, ...]
-    pixels: NDArray[Any]
-    valid: NDArray[np.bool_] | None
-
-    def slices(self, window: Window) -> tuple[slice, slice]:
-        return window.relative_to(self.window).slices
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """Classes of a block (rows, cols), and their probabilities (rows, cols, classes) or None.
-
-    Where there is no data or no answer: nodata, and 0 for every class. Outside tissue the
-    background is certain.
-    """
-
-    labels: NDArray[np.uint8]
-    probabilities: NDArray[np.uint8] | None
-
-    @classmethod
-    def none(cls, window: Window, classes: int, plan: Plan) -> _Answer:
-        probabilities = np.zeros((*window.size, classes), np.uint8) if plan.probabilities else None
-        return cls(np.full(window.size, NODATA, np.uint8), probabilities)
-
-    def place(self, tile: Window, block: Window, found: Prediction) -> None:
-        """Keep the pixels that `tile` owns."""
-        target = tile.relative_to(block).slices
-        self.labels[target] = found.labels[0, : tile.rows, : tile.cols]
-        if self.probabilities is not None and found.probabilities is not None:
-            certain = found.probabilities[0, : tile.rows, : tile.cols]
-            self.probabilities[target] = certain
-
-    def leave(self, wanted: Wanted, background: int | None) -> None:
-        """Make pixels outside tissue background, and those without data or interest nodata."""
-        if wanted.tissue is not None:
-            assert background is not None
-            self.labels[~wanted.tissue] = background
-            if self.probabilities is not None:
-                self.probabilities[~wanted.tissue] = 0
-                self.probabilities[~wanted.tissue, background] = 255
-        if wanted.inside is not None:
-            self.labels[~wanted.inside] = NODATA
-            if self.probabilities is not None:
-                self.probabilities[~wanted.inside] = 0
 
 
 _workers: dict[Job, BlockWorker] = {}
@@ -339,7 +287,7 @@ def leave_out(job: Job, index: int, reason: str) -> BlockRecord:
     """Commit block `index` as nothing but nodata, because of `reason`; the network is not asked."""
     plan, card = job.plan, read_card(job.plan.model)
     window = plan.grid.block_at(index).write
-    answer = _Answer.none(window, len(card.classes), plan)
+    answer = Answer.none(window, len(card.classes), plan)
     source = open_planned(plan)
     try:
         measuring = Measuring.of_run(plan, source, card, NODATA)

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from tilseg.model import BandStatistics
 
+# In every mask: no data, or not computed. It is never a class.
+NODATA = 255
+
 
 def valid_pixels(
     pixels: NDArray[Any], nodata: float | None, mask: NDArray[np.bool_] | None = None

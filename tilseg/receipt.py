@@ -17,8 +17,8 @@ from pydantic import TypeAdapter
 
 from tilseg.card import Card, file_sha256
 from tilseg.georef import Georef
-from tilseg.infer import NODATA
 from tilseg.journal import BadTile, BlockRecord
+from tilseg.nodata import NODATA
 from tilseg.plan import Plan
 from tilseg.regions import RegionTable
 from tilseg.regions.units import World

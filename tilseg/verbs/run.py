@@ -22,8 +22,9 @@ from tilseg.errors import (
 from tilseg.exactness import inexactness
 from tilseg.fingerprint import adopt, differences, fingerprint, plan_from_json, plan_to_json
 from tilseg.finish import Finisher, Phase
-from tilseg.infer import NODATA, BlockFailure, Job, versions
+from tilseg.infer import BlockFailure, Job, versions
 from tilseg.journal import BadTile, BlockRecord, Journal
+from tilseg.nodata import NODATA
 from tilseg.ownership import check_apart
 from tilseg.plan import Plan, RegionOptions
 from tilseg.polygons.files import check_formats
