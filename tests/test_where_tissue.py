@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +15,7 @@ import tifffile
 from PIL import Image
 from scipy import ndimage
 from skimage.measure import block_reduce
-from tiny import noise, save_tiny_model, tilseg, tree
+from tiny import TILSEG, noise, save_tiny_model, tilseg, tree
 
 import tilseg as package
 from tilseg.errors import InputError, Stopped, UsageError
@@ -238,6 +240,23 @@ def test_a_run_that_was_stopped_ends_in_the_same_bytes_and_counts_what_it_comput
     report = package.run(plan, tmp_path / "torn.tilseg")
     assert report.kept > 0
     assert tree(tmp_path / "torn.tilseg") == tree(tmp_path / "whole.tilseg")
+
+
+def test_a_run_that_was_killed_ends_in_the_same_bytes(desk, tmp_path):
+    package.run(plan_of(desk, tissue="auto", memory="900MB"), tmp_path / "whole.tilseg")
+    place = ("--tissue", "auto", "--roi", "roi.geojson", "-o", tmp_path / "killed.tilseg")
+    command = [TILSEG, "run", "slide.tif", *OPTIONS, *map(str, place)]
+    journal = tmp_path / ".killed.tilseg.partial" / "journal-0.jsonl"
+    process = subprocess.Popen(command, cwd=desk, stderr=subprocess.DEVNULL)
+    while process.poll() is None and (
+        not journal.exists() or journal.read_bytes().count(b"crcs") < 3
+    ):
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "killed.tilseg").exists()
+    subprocess.run(command, cwd=desk, check=True, capture_output=True)
+    assert tree(tmp_path / "killed.tilseg") == tree(tmp_path / "whole.tilseg")
 
 
 def test_the_card_may_ask_for_tissue_and_the_option_says_otherwise(desk, tmp_path):
