@@ -103,6 +103,21 @@ def test_the_nearest_pixel_is_gdals(there):
         np.testing.assert_array_equal(aligned.read(window), found[window.slices])
 
 
+@pytest.mark.parametrize(
+    ("there", "says"),
+    [
+        (HERE * Affine.translation(-3, 5), "from 5 rows below and 3 columns left of it"),
+        (HERE * Affine.translation(1e-9, -0.4), "from 0.4 rows above and 0 columns right of it"),
+        (HERE * Affine.scale(2), "from pixels of another size or direction"),
+    ],
+)
+def test_how_grids_differ_is_said(there, says):
+    aligned = on_grid_of(
+        placed(classes(2, (13, 18)), there), placed(classes(1, (13, 17)), HERE), align=True
+    )
+    assert aligned.notes[-1] == f"array: aligned to the grid of array by the nearest pixel, {says}"
+
+
 def test_another_crs_is_gdals_too():
     grid = placed(classes(1, (29, 23)), HERE)
     there = Affine(3e-5, 0, 14.9995, 0, -2e-5, 45.1537)

@@ -218,7 +218,7 @@ def test_coco_names_decide_by_a_legend(tmp_path):
 
 def test_drawn_on_another_size(tmp_path):
     path = coco(tmp_path / "a.json", [(1, [[10, 2, 20, 2, 20, 12, 10, 12]], {})])
-    with pytest.raises(InputError, match="drawn on 20 x 30 pixels, the prediction is 10 x 15"):
+    with pytest.raises(InputError, match="drawn on 20 x 30 pixels, but array is 10 x 15"):
         BurntMap(read(path), grid((10, 15)), align=False)
     expected = np.zeros((10, 15), int)
     expected[1:6, 5:10] = 1

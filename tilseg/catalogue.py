@@ -207,8 +207,8 @@ INPUT: Words = {
     ),
     "E-CLASSES-NONE": ("{path}: {reason}", "check the values with --ignore, and the place"),
     "E-CLASSES-GRID": (
-        "{path}: is {found}, the prediction is {wanted}",
-        "add --align to compare on the grid of the prediction",
+        "{path}: is {found}, but {grid} is {wanted}",
+        "add --align to compare on that grid",
     ),
     "E-CLASSES-ALIGN": ("{path}: can't be aligned, for {reason}", "bring both on one grid first"),
     "E-LEGEND-UNKNOWN": (

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,6 +85,25 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def replacing(output: Path) -> Iterator[Path]:
+    """A new folder that appears as `output`, in place of what is there, when all went well."""
+    output = output.absolute()
+    stage = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        # Not the stage itself: what mkdtemp makes is for its owner's eyes alone.
+        ready = stage / "new"
+        ready.mkdir()
+        yield ready
+        sync_tree(ready)
+        if output.exists():
+            output.rename(stage / "old")
+        ready.rename(output)
+        sync_directory(output.parent)
+    finally:
+        remove(stage)
 
 
 def remove(path: Path) -> None:

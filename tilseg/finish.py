@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tilseg.card import Card
 from tilseg.durable import seal, write_durably
-from tilseg.errors import InputError, OutputError, printable
+from tilseg.errors import OutputError, printable
 from tilseg.fingerprint import plan_to_json
 from tilseg.georef import Georef
 from tilseg.instances import find_instances, measure_instances
@@ -26,19 +26,17 @@ from tilseg.regions import BlockTable, RegionTable, label_blocks
 from tilseg.regions.files import LABELS, write_tables
 from tilseg.regions.measuring import Measuring
 from tilseg.regions.parts import TableStore
-from tilseg.sink import Mask, load_sink, windows_of
+from tilseg.sink import load_sink
 from tilseg.sinks.labels import write_labels
+from tilseg.sinks.readback import check_export
 from tilseg.sinks.regridded import on_image_grid
 from tilseg.sinks.shards import sweep
-from tilseg.source import Source, image_name, open_source
+from tilseg.source import Source, image_name
 from tilseg.stores import INSTANCES, Stores
-from tilseg.window import Size, Window
+from tilseg.window import Window
 from tilseg.workspace import RECEIPT
 
 TISSUE = "tissue.png"
-# Read-back goes by windows of this size, whatever the block is.
-_READ_BACK = Size(2048, 2048)
-
 Phase = Literal[
     "recover",
     "predict",
@@ -106,7 +104,7 @@ class Finisher:
             sink = load_sink("geotiff" if georef.is_map else "ometiff")
             mask = on_image_grid(store, self.source) if georef.is_map else store
             sink.write(mask, target, self._in_pixels("tif"))
-            self._check_export(mask, target)
+            check_export(mask, target, lambda done, total: self.report("check", done, total))
 
     @property
     def _georef(self) -> Georef:
@@ -250,23 +248,3 @@ class Finisher:
                 window = self.plan.grid.block_at(record.index).write
                 reason = f"other pixels at {window}"
                 raise OutputError("E-OUTPUT-READBACK", path=stores.mask.path, reason=reason)
-
-    def _check_export(self, mask: Mask, path: Path) -> None:
-        """Every pixel of an exported file, read by its reader, against the committed mask."""
-        try:
-            exported = open_source(path, palette="index")
-        except InputError as error:
-            raise OutputError("E-OUTPUT-READBACK", path=path, reason=error.problem) from error
-        try:
-            done = 0
-            for window in windows_of(mask.shape, _READ_BACK):
-                if not (exported.read(window)[..., 0] == mask.read(window)).all():
-                    raise OutputError(
-                        "E-OUTPUT-READBACK", path=path, reason=f"other pixels at {window}"
-                    )
-                done += window.size.area
-                self.report("check", done, mask.shape.area)
-        except InputError as error:
-            raise OutputError("E-OUTPUT-READBACK", path=path, reason=error.problem) from error
-        finally:
-            exported.close()

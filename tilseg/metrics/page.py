@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import struct
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from tilseg.durable import remove
+from tilseg.durable import replacing
 from tilseg.errors import ExistsError, OutputError
 from tilseg.metrics import pictures
 from tilseg.metrics.difference import DifferenceCounter
@@ -51,20 +50,10 @@ def write_evaluation(score: Score, differences: DifferenceCounter, output: Path)
     page = _page(score, differences.factor, files)
     files[_JSON] = (json.dumps(score.to_json(), indent=1) + "\n").encode()
     files["evaluation.html"] = page.encode()
-    output = output.absolute()
     try:
-        stage = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-        try:
-            # Not the stage itself: what mkdtemp makes is for its owner's eyes alone.
-            ready = stage / "new"
-            ready.mkdir()
+        with replacing(output) as ready:
             for name, content in files.items():
                 (ready / name).write_bytes(content)
-            if output.exists():
-                output.rename(stage / "old")
-            ready.rename(output)
-        finally:
-            remove(stage)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError("E-EVALUATION-WRITE", path=output, reason=reason) from error

@@ -26,7 +26,7 @@ _Mapping = Callable[[NDArray[np.float64], NDArray[np.float64]], _Points]
 
 
 def on_grid_of(truth: ClassMap, grid: ClassMap, *, align: bool) -> ClassMap:
-    """`truth` if it has the grid of the prediction; else, with `align`, seen on that grid.
+    """`truth` if it has the grid of `grid`; else, with `align`, seen on that grid.
 
     Two maps of one size are on one grid unless both state a place and the places differ.
 
@@ -37,7 +37,11 @@ def on_grid_of(truth: ClassMap, grid: ClassMap, *, align: bool) -> ClassMap:
         return truth
     if not align:
         raise InputError(
-            "E-CLASSES-GRID", path=truth.path, found=_described(truth), wanted=_described(grid)
+            "E-CLASSES-GRID",
+            path=truth.path,
+            found=_described(truth),
+            grid=grid.path,
+            wanted=_described(grid),
         )
     return AlignedMap(truth, grid)
 
@@ -45,7 +49,14 @@ def on_grid_of(truth: ClassMap, grid: ClassMap, *, align: bool) -> ClassMap:
 def _described(of: ClassMap) -> str:
     place = of.georef.transform
     where = "" if place is None else f" at ({place[2]:.10g}, {place[5]:.10g})"
-    return f"{of.shape.rows} x {of.shape.cols} pixels{where}"
+    crs = "" if of.georef.crs is None else f" in {_crs_name(of.georef.crs)}"
+    return f"{of.shape.rows} x {of.shape.cols} pixels{where}{crs}"
+
+
+def _crs_name(crs: str) -> str:
+    from tilseg.vector.projection import crs_name
+
+    return crs_name(crs)
 
 
 def _same_place(one: Georef, other: Georef, shape: Size) -> bool:
@@ -80,9 +91,10 @@ class AlignedMap:
         self.names: Mapping[int, str] = inner.names
         self.colors: Mapping[int, str] = inner.colors
         self.background: int | None = inner.background
-        self.notes = (*inner.notes, f"{inner.path}: aligned to the prediction's grid, nearest")
         self._inner = inner
-        self._mapping = _mapping(grid, inner)
+        self._mapping, how = _mapping(grid, inner)
+        note = f"{inner.path}: aligned to the grid of {grid.path} by the nearest pixel, {how}"
+        self.notes = (*inner.notes, note)
 
     def read(self, window: Window) -> NDArray[np.uint16]:
         found = np.full(window.size, IGNORED, np.uint16)
@@ -115,8 +127,8 @@ class AlignedMap:
         return pixels
 
 
-def _mapping(grid: ClassMap, truth: ClassMap) -> _Mapping:
-    """From pixels of the grid to pixels of the truth."""
+def _mapping(grid: ClassMap, truth: ClassMap) -> tuple[_Mapping, str]:
+    """From pixels of the grid to pixels of the truth, and what that does to these, in words."""
     one, other = grid.georef, truth.georef
     if one.is_map and other.is_map:
         if _same_crs(one.crs, other.crs):
@@ -144,11 +156,17 @@ def _by_size(grid: ClassMap, truth: ClassMap) -> Affine:
     return Affine.scale(across, down)
 
 
-def _by_affine(affine: Affine) -> _Mapping:
-    return lambda cols, rows: affine * (cols, rows)
+def _by_affine(affine: Affine) -> tuple[_Mapping, str]:
+    # Transforms that are written with fewer digits must not show as a shift of 1e-9 pixels.
+    down, right = (round(-offset, 3) + 0.0 for offset in (affine.f, affine.c))
+    vertical, horizontal = "above" if down < 0 else "below", "left" if right < 0 else "right"
+    how = f"from {abs(down):g} rows {vertical} and {abs(right):g} columns {horizontal} of it"
+    if not affine.almost_equals(Affine.translation(affine.c, affine.f), _SAME):
+        how = "from pixels of another size or direction"
+    return lambda cols, rows: affine * (cols, rows), how
 
 
-def _by_crs(one: Georef, other: Georef) -> _Mapping:
+def _by_crs(one: Georef, other: Georef) -> tuple[_Mapping, str]:
     from tilseg.vector.projection import project
 
     def mapping(cols: NDArray[np.float64], rows: NDArray[np.float64]) -> _Points:
@@ -156,7 +174,7 @@ def _by_crs(one: Georef, other: Georef) -> _Mapping:
         points: _Points = ~other.affine * (moved[:, 0], moved[:, 1])
         return points
 
-    return mapping
+    return mapping, f"from {_crs_name(str(other.crs))}"
 
 
 def _refuse(truth: ClassMap, reason: str) -> InputError:

@@ -55,6 +55,7 @@ def _on_pixels(features: Features, grid: ClassMap, *, align: bool) -> NDArray[An
                 "E-CLASSES-GRID",
                 path=features.path,
                 found=f"drawn on {drawn.rows} x {drawn.cols} pixels",
+                grid=grid.path,
                 wanted=f"{grid.shape.rows} x {grid.shape.cols}",
             )
         scale = np.array([grid.shape.cols / drawn.cols, grid.shape.rows / drawn.rows])

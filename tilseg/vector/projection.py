@@ -60,6 +60,13 @@ def same_crs(one: str, other: str) -> bool:
     return bool(CRS.from_user_input(one) == CRS.from_user_input(other))
 
 
+def crs_name(crs: str) -> str:
+    """ "EPSG:4326" for a CRS that is exactly that, else its own name. Raises rasterio's CRSError."""
+    known = CRS.from_user_input(crs)
+    code = known.to_epsg(confidence_threshold=100)
+    return f"EPSG:{code}" if code else str(known.to_dict(projjson=True).get("name", "a CRS"))
+
+
 def project(points: NDArray[np.float64], one: str, other: str) -> NDArray[np.float64]:
     """(n, 2) points, x before y, from CRS `one` to `other`; infinite where it has no such place.
 

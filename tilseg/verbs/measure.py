@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tilseg.ahead import ahead
 from tilseg.card import Card, ClassInfo
-from tilseg.durable import remove, sync_directory, sync_tree, unseal, writing
+from tilseg.durable import replacing, unseal, writing
 from tilseg.errors import ExistsError, InputError, OutputError
 from tilseg.fingerprint import plan_from_json
 from tilseg.georef import ONE_TO_ONE, Factors, Georef
@@ -295,29 +295,17 @@ def _write(
     output: Path,
 ) -> None:
     """Write the directory `output`; it appears when it is complete, in place of an older one."""
-    with writing(output):
-        stage = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-        try:
-            # Not the stage itself: what mkdtemp makes is for its owner's eyes alone.
-            ready = stage / "new"
-            ready.mkdir()
-            write_tables(regions, ready)
-            if options.labels:
-                write_labels(
-                    ready / LABELS,
-                    label_blocks(read, regions),
-                    shape=regions.grid.shape,
-                    block=regions.grid.block,
-                    name=Path(mask.path).stem,
-                    georef=mask.source.georef,
-                )
-            if options.polygons:
-                blocks = label_blocks(read, regions)
-                polygon_files.write_polygons(regions, blocks, options, place, mask.classes, ready)
-            sync_tree(ready)
-            if output.exists():
-                output.rename(stage / "old")
-            ready.rename(output)
-            sync_directory(output.parent)
-        finally:
-            remove(stage)
+    with writing(output), replacing(output) as ready:
+        write_tables(regions, ready)
+        if options.labels:
+            write_labels(
+                ready / LABELS,
+                label_blocks(read, regions),
+                shape=regions.grid.shape,
+                block=regions.grid.block,
+                name=Path(mask.path).stem,
+                georef=mask.source.georef,
+            )
+        if options.polygons:
+            blocks = label_blocks(read, regions)
+            polygon_files.write_polygons(regions, blocks, options, place, mask.classes, ready)
