@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +23,7 @@ from tilseg.receptive_field import ReceptiveField
 from tilseg.selection import EVERYTHING, Roi, Selection, TissueMask
 from tilseg.stores import Stores
 from tilseg.where.chosen import Chosen, skipped_blocks
+from tilseg.where.tissue import tissue_png
 from tilseg.window import Size, Window
 
 SHAPE = Size(151, 211)
@@ -195,6 +197,33 @@ def test_what_has_no_data_is_nodata_outside_tissue_too(tmp_path, model, kind):
     np.testing.assert_array_equal(found, np.where(missing, 255, np.where(tissue, labels, 0)))
     assert set(records.values()) == {"tissue", None}
     assert (labels == 255).sum() == missing.sum() > 0
+
+
+def test_a_resampled_image_is_selected_on_its_own_grid(tmp_path, model):
+    missing = np.zeros(SHAPE, bool)
+    missing[90:130, 20:60] = True
+    path = write(tmp_path / "image.tif", noise(*SHAPE), missing, "nodata")
+    drawn = shapely.Polygon([(10.3, 20.1), (190.2, 5.7), (150.9, 140.8), (30.4, 120.2)])
+    annotation = {"type": "Feature", "properties": {"objectType": "annotation"}}
+    roi = tmp_path / "roi.geojson"
+    roi.write_text(json.dumps({**annotation, "geometry": shapely.geometry.mapping(drawn)}))
+    mask = np.random.default_rng(1).random((31, 43)) < 0.6
+    (tmp_path / "tissue.png").write_bytes(tissue_png(TissueMask.of(mask, "auto")))
+    options = {"resolution": "17m", "threads": 1, "probabilities": True}
+    for tile in (28, 64):
+        plan = tilseg.make_plan(tilseg.open_source(path), model, tile=tile, **options)
+        part = tilseg.make_plan(
+            tilseg.open_source(path), model, tile=tile, **options,
+            roi=roi, tissue=tmp_path / "tissue.png",
+        )  # fmt: skip
+        shape = part.grid.shape
+        assert shape != SHAPE
+        there = shapely.transform(drawn, lambda p: p / 1.7)
+        inside, tissue = whole_roi([there], shape), whole_tissue(mask, shape)
+        labels, _, _ = compute(tmp_path / f"all-{tile}", plan)
+        found, _, _ = compute(tmp_path / f"{tile}", part)
+        expected = np.where(inside, np.where(tissue | (labels == 255), labels, 0), 255)
+        np.testing.assert_array_equal(found, expected)
 
 
 def write(path, image, missing, kind):
