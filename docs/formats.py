@@ -35,11 +35,12 @@ What tilseg reads:
 | OME-Zarr 0.1 to 0.5, plain zarr v2 and v3 | zarr |
 | PNG, JPEG (whole in memory, so with a bound on their size) | imagecodecs |
 | numpy arrays, from Python | numpy |
+| several of these as one scene, such as a file for each band ([guide](../guides/scenes.md)) | each as above |
 | with `--allow-vrt`: a GDAL VRT that puts TIFFs on this machine together | rasterio (GDAL) |
 | with `--allow-remote`: a TIFF at an http or https address | tifffile and imagecodecs |
 
 Pixels are uint8, uint16, int16 or float32; bool, int8 and float16 are widened without loss. Other
-types are refused. Alpha bands and internal masks say which pixels are nodata; they are not bands
+types are refused. A scale and an offset are told and not applied. Alpha bands and internal masks say which pixels are nodata; they are not bands
 for the network.
 
 ## At an address

@@ -20,6 +20,7 @@ FLOORS = {
     "instance_rule": 1,
     "ahead": 1,
     "magic": 0,
+    "names": 0,
     "window": 1,
     "receptive_field": 1,
     "georef": 1,

@@ -35,6 +35,7 @@ def test_every_order_of_named_bands_gives_the_models(data):
     [
         (("Red", "NIR"), ("nir", "red"), (1, 0)),
         (("B02_10m", "B11_20m"), ("B11", "B02"), (1, 0)),
+        (("near_infrared", "red"), ("Red", "Near infrared"), (1, 0)),
         # The whole name comes before a word of a longer one.
         (("red edge", "red"), ("red",), (1,)),
         # Without all names there is only their order.

@@ -386,3 +386,16 @@ def test_real_images(real_data: Path, folder: str) -> None:
                 np.testing.assert_array_equal(mask, valid)
             assert source.georef.transform == tuple(file.transform)[:6]
             assert len(source.levels) == 1 + len(file.overviews(1))
+
+
+def test_a_scale_and_an_offset_are_told_and_not_applied(tmp_path: Path) -> None:
+    pixels = texture(5, 7, 2)
+    path = write(tmp_path / "a.tif", pixels)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales = [1e-4] * dataset.count
+        dataset.offsets = [-0.1] * dataset.count
+    source = open_source(path)
+    assert "scale 0.0001 and offset -0.1 are not applied" in source.notes[0]
+    assert len(source.notes) == 1
+    found = source.read(Window.whole(source.shape))
+    np.testing.assert_array_equal(found, np.moveaxis(pixels, 0, -1))

@@ -28,6 +28,7 @@ def save_tiny_model(
     seed: int = 0,
     normalization: Normalization = IMAGE,
     instances: InstanceRule | None = None,
+    band_names: tuple[str, ...] = (),
     **parameters: Any,
 ) -> Path:
     """A random-weight valid U-Net whose classes all occur, saved at `path`."""
@@ -45,6 +46,7 @@ def save_tiny_model(
         architecture="unet",
         parameters=parameters,
         bands=bands,
+        band_names=band_names,
         normalization=normalization,
         head="softmax",
         instances=instances,

@@ -26,7 +26,7 @@ def choose_bands(source: Source, card: Card, bands: Sequence[int] | None) -> tup
         if not 1 <= band <= source.bands:
             raise InputError("E-INPUT-BAND", path=source.uri, band=band, bands=source.bands)
     if len(chosen) != card.bands:
-        example = _example(source, card)
+        example = ",".join(str(min(band, source.bands)) for band in range(1, card.bands + 1))
         raise InputError(
             "E-INPUT-BANDS",
             path=source.uri,
@@ -56,19 +56,19 @@ def _by_name(source: Source, card: Card) -> tuple[int, ...]:
             reason=reason,
             names=", ".join(source.band_names),
             wanted=", ".join(card.band_names),
-            example=_example(source, card),
         )
     return tuple(bands[0] for bands in found)
 
 
-def _example(source: Source, card: Card) -> str:
-    return ",".join(str(min(band, source.bands)) for band in range(1, card.bands + 1))
-
-
 def _named(wanted: str, names: Sequence[str]) -> list[int]:
-    """The bands of that name, or else those with it as a word of theirs: B02 in B02_10m."""
-    wanted = wanted.casefold()
-    shown = [name.casefold() for name in names]
-    return [k for k, name in enumerate(shown) if name == wanted] or [
-        k for k, name in enumerate(shown) if wanted in re.split(r"[\W_]+", name)
+    """The bands of that name, or else those with its words among theirs: B02 in B02_10m."""
+    words = _words(wanted)
+    shown = [_words(name) for name in names]
+    return [k for k, name in enumerate(shown) if name == words] or [
+        k for k, name in enumerate(shown) if f" {words} " in f" {name} "
     ]
+
+
+def _words(name: str) -> str:
+    """In small letters with one blank between words, so that near_infrared is Near infrared."""
+    return " ".join(re.findall(r"[^\W_]+", name.casefold()))

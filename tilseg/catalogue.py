@@ -29,6 +29,7 @@ USAGE: Words = {
         "{path}: {option} {value} is not there",
         "choose {option} from 0 to {last}",
     ),
+    "E-SCENE-TWICE": ("{path}: is named twice", "name each file of a scene once"),
     "E-PIXEL-UNIT": (
         "pixels of {value} can't be compared to those of {path}, which are in {unit}",
         "give them in that unit",
@@ -64,7 +65,7 @@ INPUT: Words = {
     ),
     "E-INPUT-DIRECTORY": (
         "{path}: is a directory",
-        "give an image file such as a TIFF, or an OME-Zarr folder",
+        "give an image file such as a TIFF, an OME-Zarr folder, or the files of a scene",
     ),
     "E-INPUT-NOT-FILE": ("{path}: is not a regular file", "give an image file such as a TIFF"),
     "E-INPUT-EMPTY": ("{path}: has 0 bytes", "copy the file again"),
@@ -86,7 +87,7 @@ INPUT: Words = {
     ),
     "E-INPUT-BAND-NAMES": (
         "{path}: {reason}; its bands are {names}, the model's {wanted}",
-        "choose them by number, in the model's order: --bands {example}",
+        "add what is missing, or choose with --bands by number, in the model's order",
     ),
     "E-INPUT-BAND": ("{path}: there is no band {band}", "choose from its bands 1 to {bands}"),
     "E-INPUT-SHAPE": (
@@ -109,6 +110,18 @@ INPUT: Words = {
     "E-INPUT-SPARSE": (
         "{path}: declares {size}, of which {stored} of {count} {kind}s are stored",
         "cut out the part that holds data, for instance with gdal_translate -srcwin",
+    ),
+    "E-SCENE-DTYPE": (
+        "{path}: pixels are {dtype}, those of {first} are {wanted}",
+        "convert one of them, for instance with gdal_translate -ot",
+    ),
+    "E-SCENE-GRID": (
+        "{path}: is {found}, {first} is {wanted}",
+        "add --align to bring all to the finest grid, nearest",
+    ),
+    "E-SCENE-ALIGN": (
+        "{path}: can't be aligned to {grid}, for {reason}",
+        "bring both on one grid first, for instance with gdalwarp",
     ),
     "E-PIXEL-UNKNOWN": (
         "{path}: states no pixel size",

@@ -22,6 +22,7 @@ from tilseg.errors import InputError, UsageError
 from tilseg.georef import Georef, PixelSize
 from tilseg.lengths import convert, parse_length
 from tilseg.magic import describe
+from tilseg.names import common_name, file_names, is_address, joined
 from tilseg.window import Size, Window
 
 
@@ -114,6 +115,7 @@ class Choice:
     vrt: "follow" reads the files that a GDAL VRT names; without it a VRT is refused.
     remote: "fetch" reads an address; without it one is refused.
     pixel_size: of an image that states none or a wrong one, as "0.25um" or "0.3m".
+    align: "nearest" brings the files of a scene to one grid; without it other grids are refused.
     """
 
     series: int | None = None
@@ -124,6 +126,7 @@ class Choice:
     vrt: Literal["follow"] | None = None
     remote: Literal["fetch"] | None = None
     pixel_size: str | None = None
+    align: Literal["nearest"] | None = None
 
     def __str__(self) -> str:
         """What was chosen, as `make_uri` writes it: "series=1&z=4", or ""."""
@@ -171,6 +174,13 @@ def _written(pixel_size: str | float) -> str:
     return f"{size.rows!r}{size.unit}"
 
 
+_COUNTS = ("series", "channel", "z", "t")
+_WORDS = {
+    "palette": ("index", "expand"),
+    "vrt": ("follow",),
+    "remote": ("fetch",),
+    "align": ("nearest",),
+}
 _CHOSEN = re.compile(r"(?P<path>.+)#(?P<choice>[a-z_]+=[\w.+-]+(&[a-z_]+=[\w.+-]+)*)", re.DOTALL)
 
 
@@ -185,27 +195,18 @@ def _split_uri(image: str) -> tuple[str, Choice]:
     if found is None or os.path.lexists(image):
         return image, Choice()
     named: dict[str, Any] = dict(pair.split("=") for pair in found["choice"].split("&"))
-    palette, vrt, remote, size = (
-        named.pop(name, None) for name in ("palette", "vrt", "remote", "pixel_size")
-    )
-    words = (
-        palette in (None, "index", "expand"),
-        vrt in (None, "follow"),
-        remote in (None, "fetch"),
-        size is None or _stated(size) is not None,
-    )
-    # No file has so many images that their number takes ten digits.
-    numbers = {n: int(v) for n, v in named.items() if v.isdecimal() and len(v) < 10}
-    known = numbers.keys() <= {"series", "channel", "z", "t"}
-    if not all(words) or not known or len(numbers) != len(named):
-        return image, Choice()
-    chosen = Choice(**numbers, palette=palette, vrt=vrt, remote=remote, pixel_size=size)
-    return found["path"], chosen
+    for name, value in named.items():
+        # No file has so many images that their number takes ten digits.
+        if name in _COUNTS and value.isdecimal() and len(value) < 10:
+            named[name] = int(value)
+        elif value not in _WORDS.get(name, ()) and not (name == "pixel_size" and _stated(value)):
+            return image, Choice()
+    return found["path"], Choice(**named)
 
 
 def image_name(uri: str) -> str:
-    """The name of the file behind a source's uri, without its suffix."""
-    return Path(_split_uri(uri)[0]).stem
+    """The name of the file behind a source's uri, without its suffix, or that of a scene."""
+    return common_name(file_names(_split_uri(uri)[0]))
 
 
 # name -> (module, function that says from path and first bytes whether to try it). The order
@@ -250,13 +251,11 @@ register_source("picture", "tilseg.sources.picture", _is_picture)
 register_source("zarr", "tilseg.sources.zarr", _is_zarr)
 register_source("vrt", "tilseg.sources.vrt", _is_vrt)
 
-# http://host/x.tif, s3://bucket/x.tif, and GDAL's names of the same.
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/vsi[a-z0-9_]+/")
 _EXPECTED = "a TIFF (GeoTIFF, BigTIFF, OME-TIFF, SVS), a PNG, a JPEG or OME-Zarr"
 
 
 def open_source(
-    image: str | os.PathLike[str] | NDArray[Any],
+    image: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | NDArray[Any],
     *,
     series: int | None = None,
     channel: int | None = None,
@@ -266,8 +265,13 @@ def open_source(
     allow_vrt: bool = False,
     allow_remote: bool = False,
     pixel_size: str | float | None = None,
+    align: bool = False,
 ) -> Source:
     """Open an image by path or uri, or wrap an array of (rows, cols) or (rows, cols, bands).
+
+    Several files of one place are a scene, the bands of one after those of the other: a sequence
+    of paths, or one text with commas between them ("B02.tif,B03.tif") or with a pattern
+    ("scene/*_B0[234].tif"). align: bring those of other grids to the finest, nearest.
 
     The options choose from files that hold several images: see `Choice`. Nothing is ever
     taken silently: a file that leaves a choice open is refused, with what there is to choose.
@@ -277,20 +281,23 @@ def open_source(
     "0.25um", "30cm", or a number of um.
 
     Raises InputError (exit 4): E-INPUT-MISSING, -REMOTE, -ADDRESS, -NAME, -DIRECTORY, -NOT-FILE,
-    -EMPTY, -FORMAT, -TRUNCATED, -READ, -DTYPE, -AMBIGUOUS, -PALETTE, -SEGMENT, -SPARSE, -REFERS, -VRT;
-    UsageError E-CHOICE (exit 2) for an option the image has no use for, E-OPTION for what is no
-    pixel size.
+    -EMPTY, -FORMAT, -TRUNCATED, -READ, -DTYPE, -AMBIGUOUS, -PALETTE, -SEGMENT, -SPARSE, -REFERS, -VRT,
+    E-SCENE-DTYPE, -GRID, -ALIGN; UsageError E-CHOICE (exit 2) for an option the image has no use
+    for, E-OPTION for what is no pixel size, E-SCENE-TWICE.
     """
     from tilseg.sources import array
 
     stated = None if pixel_size is None else _written(pixel_size)
-    options = Choice(series, channel, z, t, palette, pixel_size=stated)
+    options = Choice(
+        series, channel, z, t, palette, pixel_size=stated, align="nearest" if align else None
+    )
     if isinstance(image, np.ndarray):
         options.refuse_all_but("array")
         return array.ArraySource(image, options)
     if isinstance(image, str) and image.startswith(array.SCHEME):
         return array.reopen(image)
-    name, choice = _split_uri(os.fspath(image))
+    text = os.fspath(image) if isinstance(image, str | os.PathLike) else joined(image)
+    name, choice = _split_uri(text)
     # What is allowed is never taken from a name: names come from strangers, too.
     vrt: Literal["follow"] | None = "follow" if allow_vrt else None
     remote: Literal["fetch"] | None = "fetch" if allow_remote else None
@@ -308,7 +315,17 @@ def reopen_source(uri: str) -> Source:
 
 
 def _open(name: str, choice: Choice) -> Source:
-    if _ADDRESS.match(name) and not os.path.lexists(name):
+    names = file_names(name)
+    if len(names) == 1:
+        return _open_file(names[0], choice)
+    from tilseg.sources.scene import SceneSource
+
+    images = [_open_file(each, replace(choice, align=None)) for each in names]
+    return SceneSource(names, images, choice)
+
+
+def _open_file(name: str, choice: Choice) -> Source:
+    if is_address(name):
         if choice.remote is None:
             raise InputError("E-INPUT-REMOTE", path=public_address(name))
         from tilseg.sources import remote

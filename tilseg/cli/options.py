@@ -210,7 +210,7 @@ def chosen_regions(
 
 
 def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that choose one image of a file that holds several."""
+    """The options of how an image is opened."""
     options = [
         click.option("--series", type=click.IntRange(0), help="Image of a file with several."),
         click.option("--channel", type=click.IntRange(0), help="One channel instead of all."),
@@ -225,6 +225,11 @@ def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--pixel-size",
             type=Length(),
             help="Of an image that states none or a wrong one: 0.25um, 30cm.",
+        ),
+        click.option(
+            "--align",
+            is_flag=True,
+            help="Bring the files of a scene to their finest grid, nearest.",
         ),
         click.option(
             "--allow-vrt", is_flag=True, help="Read the TIFFs on this machine that a VRT names."

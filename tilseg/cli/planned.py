@@ -29,7 +29,7 @@ def planned(
     """The image, the model and the plan that the options ask for."""
     of_image = (
         *("series", "channel", "z", "t", "palette", "pixel_size"),
-        *("allow_vrt", "allow_remote"),
+        *("align", "allow_vrt", "allow_remote"),
     )
     chosen = {name: choices.pop(name) for name in of_image}
     of_regions = (

@@ -87,11 +87,11 @@ def command(
     from tilseg.cli.stopping import StopRequest, die_by
     from tilseg.cli.terminal import ProgressDisplay, print_summary
     from tilseg.planning import usable_cpus
+    from tilseg.source import image_name
     from tilseg.verbs.run import run
 
     if scheduler and processes:
         raise click.UsageError("--processes and --scheduler exclude each other; give one of them")
-    output = output or Path(f"{Path(image).stem}.tilseg")
     count = (workers or usable_cpus()) if processes else 1
     threads = None if processes else workers
     with StopRequest(stop_after) as stop:
@@ -100,6 +100,7 @@ def command(
                 ProgressDisplay() as display,
                 planned(image, workers=threads, processes=count, **choices) as (_, _, plan),
             ):
+                output = output or Path(f"{image_name(plan.source)}.tilseg")
                 report = run(
                     plan,
                     output,

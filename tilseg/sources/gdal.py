@@ -209,4 +209,9 @@ def georef_of(dataset: Any) -> tuple[Georef, tuple[str, ...]]:
         notes.append(f"its {points} ground control points are not applied: it has no grid")
     if dataset.rpcs and transform is None:
         notes.append("its rational polynomial coefficients are not applied: it has no grid")
+    notes += [
+        f"its numbers are taken as they are stored: scale {scale:g} and offset {offset:g} are not applied"
+        for scale, offset in sorted({*zip(dataset.scales, dataset.offsets, strict=True)})
+        if (scale, offset) != (1, 0)
+    ]
     return Georef(crs.to_wkt() if crs else None, transform, pixel_size), tuple(notes)

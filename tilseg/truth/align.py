@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from tilseg.errors import InputError
 from tilseg.georef import Georef
 from tilseg.sink import windows_of
+from tilseg.sources.place import SAME, same_crs, same_place
 from tilseg.truth.class_map import IGNORED, ClassMap
 from tilseg.window import Size, Window
 
-# Grids that differ by less than this part of a pixel are one: writers round transforms.
-_SAME = 0.01
 # Rows that are mapped at once, and pixels of the other map that are read at once.
 _STRIP = 128
 _MOST = 2**24
@@ -60,22 +59,7 @@ def _crs_name(crs: str) -> str:
 
 
 def _same_place(one: Georef, other: Georef, shape: Size) -> bool:
-    if not one.is_map or not other.is_map:
-        return True
-    if not _same_crs(one.crs, other.crs):
-        return False
-    rows = np.array([0, 0, shape.rows, shape.rows], np.float64)
-    cols = np.array([0, shape.cols, 0, shape.cols], np.float64)
-    there = ~other.affine * (one.affine * (cols, rows))
-    return bool(max(np.abs(there[0] - cols).max(), np.abs(there[1] - rows).max()) < _SAME)
-
-
-def _same_crs(one: str | None, other: str | None) -> bool:
-    if one is None or other is None or one == other:
-        return one == other
-    from tilseg.vector.projection import same_crs
-
-    return same_crs(one, other)
+    return not one.is_map or not other.is_map or same_place(one, other, shape)
 
 
 class AlignedMap:
@@ -131,7 +115,7 @@ def _mapping(grid: ClassMap, truth: ClassMap) -> tuple[_Mapping, str]:
     """From pixels of the grid to pixels of the truth, and what that does to these, in words."""
     one, other = grid.georef, truth.georef
     if one.is_map and other.is_map:
-        if _same_crs(one.crs, other.crs):
+        if same_crs(one.crs, other.crs):
             return _by_affine(~other.affine * one.affine)
         if one.crs is None or other.crs is None:
             raise _refuse(truth, "one has a CRS and the other has none")
@@ -161,7 +145,7 @@ def _by_affine(affine: Affine) -> tuple[_Mapping, str]:
     down, right = (round(-offset, 3) + 0.0 for offset in (affine.f, affine.c))
     vertical, horizontal = "above" if down < 0 else "below", "left" if right < 0 else "right"
     how = f"from {abs(down):g} rows {vertical} and {abs(right):g} columns {horizontal} of it"
-    if not affine.almost_equals(Affine.translation(affine.c, affine.f), _SAME):
+    if not affine.almost_equals(Affine.translation(affine.c, affine.f), SAME):
         how = "from pixels of another size or direction"
     return lambda cols, rows: affine * (cols, rows), how
 
