@@ -17,6 +17,7 @@ import torch
 
 from tilseg import errors
 from tilseg.cli.main import cli
+from tilseg.cli.sections import sections
 from tilseg.models.network import make_network
 from tilseg.models.settings import SETTINGS, Setting
 
@@ -126,13 +127,14 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
     yield f"## tilseg {context.info_name}\n"
     yield f"```text\n{usage}\n```\n"
     yield f"{inspect.cleandoc(command.help or '')}\n"
-    yield "| option | meaning |\n|---|---|"
-    for parameter in command.params:
-        record = parameter.get_help_record(context)
-        if record is not None and isinstance(parameter, click.Option):
-            names, meaning = record
-            yield f"| `{_cell(names)}` | {_cell(meaning)} |"
-    yield ""
+    for title, parameters in sections(command):
+        rows = [_row(one, context) for one in parameters]
+        yield "\n".join([f"| {title.lower()} | |\n|---|---|", *rows, ""])
+
+
+def _row(option: click.Option, context: click.Context) -> str:
+    names, meaning = option.get_help_record(context) or ("", "")
+    return f"| `{_cell(names)}` | {_cell(meaning)} |"
 
 
 def _cell(text: str) -> str:

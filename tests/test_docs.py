@@ -35,6 +35,7 @@ import pytest
 from tilseg import errors
 from tilseg.card import Card
 from tilseg.cli.main import cli, main
+from tilseg.cli.sections import sections
 from tilseg.errors import CATALOGUE
 
 ROOT = Path(__file__).parent.parent
@@ -293,3 +294,10 @@ def test_the_site_builds_without_warnings(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "No issues found" in done.stdout + done.stderr
     assert (tmp_path / "site" / "concepts" / "exact-tiling" / "index.html").is_file()
+
+
+@pytest.mark.parametrize("verb", ["run", "plan"])
+def test_every_option_has_a_place_in_the_help(verb):
+    command = cli.get_command(click.Context(cli), verb)
+    *_, (_, others) = sections(command)
+    assert [option.name for option in others] == ["debug"]

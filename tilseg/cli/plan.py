@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from tilseg.cli.options import plan_options
+from tilseg.cli.sections import SectionedCommand
 from tilseg.georef import Factors, PixelSize
 
 
-@click.command(name="plan")
+@click.command(name="plan", cls=SectionedCommand)
 @click.argument("image")
 @plan_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from tilseg.cli.options import Duration, Names, plan_options
+from tilseg.cli.sections import SectionedCommand
 from tilseg.errors import Stopped
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 DEGRADED = 3
 
 
-@click.command(name="run")
+@click.command(name="run", cls=SectionedCommand)
 @click.argument("image")
 @click.option(
     "-o",
