@@ -188,14 +188,26 @@ def print_summary(report: RunReport, output: Path) -> None:
         )
     if blocks["skipped"]:
         console.print(f"{skipped_text(blocks['skipped'])} of {blocks['total']:,} blocks")
-    masks = [output / "mask.tif", output / "mask.zarr"]
-    for mask in masks if any(mask.exists() for mask in masks) else [output]:
-        console.print(Text("mask  ") + _text(str(mask)), soft_wrap=True)
-    if has_regions:
-        console.print(Text("table ") + _text(str(output / "regions.csv")), soft_wrap=True)
-    for path in sorted(output.glob("regions.*")):
-        if path.suffix not in (".csv", ".parquet"):
-            console.print(Text("polygons ") + _text(str(path)), soft_wrap=True)
+    written = _written(output)
+    width = max(len(what) for what, _ in written)
+    for what, path in written:
+        console.print(Text(f"{what:{width}} ") + _text(str(path)), soft_wrap=True)
+
+
+def _written(output: Path) -> list[tuple[str, Path]]:
+    """What a person may want to open of a result, and what it is."""
+    masks = [mask for name in ("mask.tif", "mask.zarr") if (mask := output / name).exists()]
+    tables = [table for table in (output / "regions.csv",) if table.exists()]
+    polygons = [
+        path for path in sorted(output.glob("regions.*")) if path.suffix not in (".csv", ".parquet")
+    ]
+    labels = [path for path in (output / "labels.zarr",) if path.exists()]
+    return [
+        *(("mask", path) for path in masks or [output]),
+        *(("table", path) for path in tables),
+        *(("labels", path) for path in labels),
+        *(("polygons", path) for path in polygons),
+    ]
 
 
 def skipped_text(skipped: Mapping[Any, int]) -> str:
