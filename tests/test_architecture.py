@@ -61,6 +61,7 @@ FLOORS = {
     "ownership": 4,
     "truth": 5,
     "metrics": 5,
+    "changes": 5,
     "resume": 5,
     "receipt": 5,
     "finish": 5,

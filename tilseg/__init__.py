@@ -6,6 +6,7 @@
     report = tilseg.run(plan, "slide.tilseg")
     regions = tilseg.measure("slide.tilseg", image=source)
     score = tilseg.evaluate("slide.tilseg", "truth.tif")
+    changed = tilseg.change("2009.tilseg", "2012.tilseg")
 
 Importing this package loads no heavy library; each name is fetched when first used.
 """
@@ -16,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tilseg.changes.change import Change
     from tilseg.errors import TilsegError
     from tilseg.instance_rule import Border, Watershed
     from tilseg.metrics.score import Score
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from tilseg.planning import make_plan
     from tilseg.regions import RegionTable
     from tilseg.source import open_source
+    from tilseg.verbs.change import change
     from tilseg.verbs.evaluate import evaluate
     from tilseg.verbs.measure import measure
     from tilseg.verbs.run import RunReport, run
@@ -33,12 +36,14 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Border": "tilseg.instance_rule",
+    "Change": "tilseg.changes.change",
     "RegionOptions": "tilseg.plan",
     "RegionTable": "tilseg.regions",
     "RunReport": "tilseg.verbs.run",
     "Score": "tilseg.metrics.score",
     "TilsegError": "tilseg.errors",
     "Watershed": "tilseg.instance_rule",
+    "change": "tilseg.verbs.change",
     "evaluate": "tilseg.verbs.evaluate",
     "load_model": "tilseg.model",
     "make_plan": "tilseg.planning",
@@ -50,12 +55,14 @@ _HOME = {
 
 __all__ = [
     "Border",
+    "Change",
     "RegionOptions",
     "RegionTable",
     "RunReport",
     "Score",
     "TilsegError",
     "Watershed",
+    "change",
     "evaluate",
     "load_model",
     "make_plan",

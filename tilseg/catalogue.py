@@ -17,6 +17,10 @@ BUGS: Words = {
 
 USAGE: Words = {
     "E-USAGE": ("{message}", "see: {command} --help"),
+    "E-CHANGE-SAME": (
+        "{path}: is both the mask before and the mask after",
+        "give two different masks",
+    ),
     "E-TILE-STEP": ("tile {tile} is not a multiple of the model's stride {stride}", "use {legal}"),
     "E-TILE-SIZE": ("tile {tile} is not a positive number of pixels", "use a multiple of {stride}"),
     "E-BAND-LIST": ("bands {bands!r} is not a list of band numbers", "write them as 1,2,3"),
@@ -223,6 +227,10 @@ INPUT: Words = {
         "{path}: is {found}, but {grid} is {wanted}",
         "add --align to compare on that grid",
     ),
+    "E-CHANGE-CLASSES": (
+        "{path}: has the classes {found}, and none of those of {other}: {wanted}",
+        "compare masks whose classes have the same names",
+    ),
     "E-CLASSES-ALIGN": ("{path}: can't be aligned, for {reason}", "bring both on one grid first"),
     "E-LEGEND-UNKNOWN": (
         "{path}: holds {found}, which {legend} does not name",
@@ -362,6 +370,10 @@ EXISTS: Words = {
     "E-EXISTS-FOREIGN": ("{path}: exists and is not a tilseg result", "choose another with -o"),
     "E-EVALUATION-EXISTS": (
         "{path}: exists and holds no evaluation that could be replaced",
+        "choose another with -o",
+    ),
+    "E-CHANGE-EXISTS": (
+        "{path}: exists and holds more than an earlier change that could be replaced",
         "choose another with -o",
     ),
     "E-MEASURE-EXISTS": (

@@ -24,6 +24,9 @@ from tilseg.regions import RegionTable
 from tilseg.regions.units import World
 from tilseg.workspace import RECEIPT
 
+# The receipt of a change, which has no plan.
+CHANGE = "change.json"
+
 _VERSIONS = ("tilseg", "torch", "numpy", "rasterio", "tifffile", "zarr", "distributed")
 
 _bad_tiles = TypeAdapter(list[BadTile])
@@ -157,4 +160,4 @@ def bad_tiles(receipt: dict[str, Any]) -> tuple[BadTile, ...]:
 def files(result: Path) -> list[Path]:
     """Every file of a result but the receipt itself, in a set order."""
     found = (path for path in result.rglob("*") if path.is_file())
-    return sorted(path for path in found if path != result / RECEIPT)
+    return sorted(path for path in found if path not in (result / RECEIPT, result / CHANGE))

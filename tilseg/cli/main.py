@@ -29,6 +29,7 @@ _VERBS = {
     "verify": "Check a result against its receipt, byte by byte.",
     "measure": "Measure the regions of a mask.",
     "evaluate": "Compare a mask with the truth.",
+    "change": "Show what changed from one mask to another.",
     "info": "Show what an image file holds.",
     "models": "List the models that `run` can use.",
     "train": "Train a model from images and masks.",

@@ -37,6 +37,7 @@ _PHASES = {
     "measure": "measuring",
     "check": "reading back",
     "compare": "comparing",
+    "change": "change mask",
 }
 _LINE_SECONDS = 10.0
 

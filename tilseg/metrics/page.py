@@ -74,7 +74,7 @@ def _page(score: Score, factor: int, files: dict[str, bytes]) -> str:
         ],
         "named": len(score.classes) <= pictures.MOST_NAMED,
         "factor": factor,
-        "pictures": {name: _inline(png) for name, png in files.items()},
+        "pictures": {name: inline(png) for name, png in files.items()},
         # Figures are drawn larger than they are shown, to be sharp on fine screens.
         "widths": {
             name: round(_width(png) / (1 if name == _MAP else 1.5)) for name, png in files.items()
@@ -83,7 +83,8 @@ def _page(score: Score, factor: int, files: dict[str, bytes]) -> str:
     return environment.from_string(source).render(facts)
 
 
-def _inline(png: bytes) -> str:
+def inline(png: bytes) -> str:
+    """A picture as what the `src` of an `img` holds."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 

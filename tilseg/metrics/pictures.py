@@ -164,6 +164,11 @@ def _between(low: Rgb, high: Rgb, share: float) -> Rgb:
     return red, green, blue
 
 
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """(rows, cols, 3) colours as a PNG file."""
+    return _png(Image.fromarray(pixels))
+
+
 def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)

@@ -13,7 +13,7 @@ from tilseg.durable import unseal
 from tilseg.errors import DamageError, InputError
 from tilseg.fingerprint import plan_from_json
 from tilseg.plan import TileGrid
-from tilseg.receipt import files
+from tilseg.receipt import CHANGE, files
 from tilseg.workspace import RECEIPT, SINGLE
 
 
@@ -40,8 +40,9 @@ def verify(
     single = SINGLE.get(result.suffix.lower())
     if not result.exists():
         raise InputError("E-INPUT-MISSING", path=result)
-    receipt = _receipt(result.with_name(f"{result.name}.json") if single else result / RECEIPT)
-    grid = plan_from_json(receipt["plan"]).grid
+    own = CHANGE if (result / CHANGE).is_file() else RECEIPT
+    receipt = _receipt(result.with_name(f"{result.name}.json") if single else result / own)
+    grid = plan_from_json(receipt["plan"]).grid if "plan" in receipt else None
     expected: dict[str, str] = receipt["files"]
     paths = files(result) if result.is_dir() else [result]
     # Receipts name files as they lie in a result; a single file is the result's mask.
@@ -74,10 +75,14 @@ def _hash(path: Path) -> str | None:
         return None
 
 
-def _place(name: str, grid: TileGrid) -> str:
+def _place(name: str, grid: TileGrid | None) -> str:
     """ " (block 7: rows ..., cols ...)" for a shard of level 0 of the mask."""
     parts = Path(name).parts
-    if parts[:3] != ("mask.zarr", "0", "c") or not all(part.isdigit() for part in parts[3:]):
+    if (
+        grid is None
+        or parts[:3] != ("mask.zarr", "0", "c")
+        or not all(part.isdigit() for part in parts[3:])
+    ):
         return ""
     row, col = map(int, parts[3:])
     index = row * grid.block_counts.cols + col
