@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from common import big_image, model_file, show
@@ -30,14 +31,14 @@ except SystemExit as end:
 """
 
 
-def peak_of_run(image: Path, model: Path, work: Path, memory: str) -> tuple[int, float]:
-    """Peak resident bytes and seconds of one run."""
+def peak_of_run(image: Sequence[str], model: Path, work: Path, memory: str) -> tuple[int, float]:
+    """Peak resident bytes and seconds of one run; `image` are the arguments that name it."""
     output = work / "memory.tilseg"
     shutil.rmtree(output, ignore_errors=True)
     began = time.perf_counter()
     # One tile for all sizes: left to itself each image gets the one that wastes least at its
     # edges, and memory follows the tile.
-    arguments = ["run", image, "--model", model, "--memory", memory, "--tile", "896", "-o", output]
+    arguments = ["run", *image, "--model", model, "--memory", memory, "--tile", "896", "-o", output]
     done = subprocess.run(
         [sys.executable, "-c", _MEASURED, *map(str, arguments)],
         check=False,
@@ -77,7 +78,7 @@ def main() -> None:
     for megapixels in options.megapixels:
         side = math.isqrt(megapixels * 10**6)
         image = big_image(work / f"{megapixels}.tif", side + 13, side - 11)
-        peak, seconds = peak_of_run(image, model, work, options.memory)
+        peak, seconds = peak_of_run([str(image)], model, work, options.memory)
         rows.append((megapixels, round(peak / 1e6), round(seconds, 1)))
         image.unlink()
     ratio = rows[-1][1] / rows[0][1]

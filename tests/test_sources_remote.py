@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -334,3 +335,21 @@ def test_a_file_that_changes_in_a_run_is_not_published(server, tmp_path, monkeyp
         main(["run", f"{server.url}{tmp_path}/a.tif", "--allow-remote", *RUN])
     assert "E-INPUT-CHANGED" in capsys.readouterr().err
     assert not (tmp_path / "a.tilseg").exists()
+
+
+def test_files_at_addresses_make_a_scene(server, tmp_path):
+    names = [f"B{k},x.tif" for k in range(3)]
+    for name in names:
+        _map(tmp_path / name)
+    addresses = [f"{server.url}{tmp_path}/{name}" for name in names]
+    with pytest.raises(InputError, match=r"B0,x\.tif: is an address"):
+        open_source(addresses)
+    source = open_source(addresses, allow_remote=True)
+    here = open_source([tmp_path / name for name in names])
+    assert (source.shape, source.bands, source.georef) == (here.shape, 9, here.georef)
+    window = Window(31, 17, 55, 60)
+    np.testing.assert_array_equal(source.read(window), here.read(window))
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(source)).read(window), here.read(window)
+    )
+    assert source.identity() != here.identity()
