@@ -44,6 +44,7 @@ FLOORS = {
     "where": 3,
     "planning": 3,
     "bands": 3,
+    "default_model": 3,
     "budget": 1,
     "exactness": 4,
     "instances": 4,

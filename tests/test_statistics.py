@@ -143,3 +143,13 @@ def test_windows_that_cant_be_read_take_no_part():
     np.testing.assert_allclose(found.mean, pixels[seen].mean(0, np.float64), rtol=1e-12)
     with pytest.raises(InputError, match="can't be read"):
         band_statistics(_Holed(pixels, [Window(0, 0, 301, 211)]), IMAGE, bands=(0,))
+
+
+def test_joint_statistics_are_those_of_all_chosen_bands_together():
+    image = _image(301, 211)
+    image[..., 0] //= 3
+    found = band_statistics(open_source(image), Normalization(kind="joint"), bands=(2, 0))
+    np.testing.assert_allclose(found.mean, [image[..., [2, 0]].mean()] * 2, rtol=1e-12)
+    np.testing.assert_allclose(found.std, [image[..., [2, 0]].std()] * 2, rtol=1e-12)
+    flat = open_source(np.full((9, 8, 3), 7, np.uint8))
+    assert band_statistics(flat, Normalization(kind="joint"), bands=range(3)).std == (1.0,) * 3

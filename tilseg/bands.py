@@ -37,6 +37,15 @@ def choose_bands(source: Source, card: Card, bands: Sequence[int] | None) -> tup
     return tuple(band - 1 for band in chosen)
 
 
+def has_bands(source: Source, card: Card) -> bool:
+    """Whether `choose_bands` has as many bands as the model wants without being told which."""
+    if source.bands == card.bands:
+        return True
+    if not _tell_apart(card.band_names) or not all(source.band_names):
+        return False
+    return all(_named(name, source.band_names) for name in card.band_names)
+
+
 def _tell_apart(names: Sequence[str]) -> bool:
     return bool(names) and all(names) and len(set(names)) == len(names)
 

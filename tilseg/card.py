@@ -53,13 +53,15 @@ class Normalization(_Strict):
 
     constants: `mean` and `std` as given here.
     image: mean and std of the whole image, from a fixed lattice sample, fixed before tiling.
+    joint: one mean and one std of all bands of the whole image, for each of them, so that one band
+        stays comparable to another whatever the image shows.
     percentiles: mean is the lower of two `percentiles` of that sample and std their distance, so
         that most of the image lies between 0 and 1.
     orient: "bright-on-dark" turns an image round (a negative std) when its background is the
         light side of its histogram, so that stained and fluorescent objects look alike.
     """
 
-    kind: Literal["constants", "image", "percentiles"]
+    kind: Literal["constants", "image", "joint", "percentiles"]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     percentiles: tuple[Percent, Percent] | None = None

@@ -255,6 +255,10 @@ MODEL: Words = {
         "model {name!r} is neither bundled nor a file{hint}",
         "use one of the bundled ({bundled}) or the path of a .safetensors file",
     ),
+    "E-MODEL-DEFAULT": (
+        "{path}: an image {place} with {bands} fits no model in the package ({models})",
+        "give one with --model, or its bands with --bands",
+    ),
     "E-MODEL-FORMAT": ("{path}: {reason}", "give a tilseg .safetensors model"),
     "E-MODEL-CODE": (
         "{path}: {what}, which may run code when it is loaded, so it is never loaded",

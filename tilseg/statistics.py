@@ -41,8 +41,8 @@ def band_statistics(
     """Resolve `normalization` for `bands` (0-based) of one level of an image.
 
     Constants are taken as they are. "image" takes mean and standard deviation of the valid
-    pixels of the lattice sample, "percentiles" two percentiles of each band; a band without
-    contrast gets std 1. Windows of the sample that can't be read take no part.
+    pixels of the lattice sample, band by band, "joint" those of all bands together, "percentiles"
+    two percentiles of each band; what has no contrast gets std 1. Windows of the sample that can't be read take no part.
 
     Raises InputError E-INPUT-NO-DATA when the sample holds no valid pixel, or what `read`
     raises when none of it can be read.
@@ -57,6 +57,9 @@ def band_statistics(
     elif normalization.percentiles is not None:
         mean, high = np.percentile(sample.astype(np.float64), normalization.percentiles, axis=0)
         std = _contrast(high - mean)
+    elif normalization.kind == "joint":
+        mean = np.full(len(bands), sample.mean(dtype=np.float64))
+        std = _contrast(np.full(len(bands), sample.std(dtype=np.float64)))
     else:
         values = sample.astype(np.float64)
         mean, std = values.mean(axis=0), _contrast(values.std(axis=0))

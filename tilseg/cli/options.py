@@ -247,7 +247,8 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that decide a plan, for `run` and `plan`."""
     options = [
         click.option(
-            "--model", default="nuclei", show_default=True, help="Bundled name or model file."
+            "--model",
+            help="Bundled name or model file.  [default: water for an image on a map, else nuclei]",
         ),
         click.option(
             "--tile",

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from tilseg.cli.options import chosen_regions
+from tilseg.default_model import default_model
 from tilseg.model import Model, load_model
 from tilseg.plan import Plan, RegionOptions
 from tilseg.planning import make_plan
@@ -20,7 +21,7 @@ from tilseg.source import Source, open_source
 def planned(
     image: str,
     *,
-    model: str,
+    model: str | None,
     device: str,
     precision: Any,
     threads: int | None = None,
@@ -45,6 +46,7 @@ def planned(
         choices["regions"] = regions
     source = open_source(image, **chosen)
     try:
+        model = model or default_model(source, choices.get("bands"))
         network = load_model(model, device=_only(device), precision=precision, threads=threads)
         yield (
             source,

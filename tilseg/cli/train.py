@@ -146,10 +146,10 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 )
 @click.option(
     "--normalization",
-    type=click.Choice(["image", "constants"]),
+    type=click.Choice(["image", "joint", "constants"]),
     default="image",
     show_default=True,
-    help="Mean and deviation of each image, or of the training images.",
+    help="Mean and deviation of each image, band by band or all bands together, or of all images.",
 )
 @click.option(
     "--orient",

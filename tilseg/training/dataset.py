@@ -55,7 +55,7 @@ def open_dataset(
     masks: str | os.PathLike[str],
     *,
     classes: tuple[str, ...],
-    normalization: Literal["image", "constants"] = "image",
+    normalization: Literal["image", "joint", "constants"] = "image",
     orient: Literal["bright-on-dark"] | None = None,
     fraction: float = 0.2,
     seed: int = 0,
@@ -72,9 +72,10 @@ def open_dataset(
     training, validation = _open_parts(images, masks, fraction, seed)
     sources = [part.image for part in (*training, *validation)]
     bands = _common_bands(sources)
-    norm = Normalization(kind="image", orient=orient)
     if normalization == "constants":
         norm = _constants([part.image for part in training], orient)
+    else:
+        norm = Normalization(kind=normalization, orient=orient)
     make = _sample_maker(norm, classes)
     dataset = Dataset(
         tuple(map(make, training)),

@@ -61,7 +61,7 @@ def train(
     network: Mapping[str, Any] = SETTINGS["unet-small"].parameters,
     weights: str | os.PathLike[str] | None = None,
     head: Literal["softmax", "sigmoid"] = "softmax",
-    normalization: Literal["image", "constants"] = "image",
+    normalization: Literal["image", "joint", "constants"] = "image",
     orient: Literal["bright-on-dark"] | None = None,
     fraction: float = 0.2,
     device: str = "auto",

@@ -1,0 +1,55 @@
+"""Which bundled model an image gets when none is named: one for maps, or one for the rest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from tilseg.bands import has_bands
+from tilseg.card import Card, read_card
+from tilseg.errors import ModelError
+from tilseg.model import bundled_models
+from tilseg.source import Source
+
+_log = logging.getLogger("tilseg")
+
+
+def default_model(source: Source, bands: Sequence[int] | None = None) -> str:
+    """Name of the bundled model that is for images like `source`, and logs it.
+
+    An image with a CRS is on a map, and a model whose pixel size is in metres is for maps. The
+    image must have the bands of the model, by their number or by their names, unless the user
+    has chosen `bands`.
+
+    Raises ModelError E-MODEL-DEFAULT where no bundled model fits.
+    """
+    on_map = source.georef.crs is not None
+    cards = {name: read_card(path) for name, path in bundled_models().items()}
+    for name, card in cards.items():
+        if _for_maps(card) == on_map and (bands is not None or has_bands(source, card)):
+            _log.info("model %s, for an image %s (--model takes another)", name, _place(on_map))
+            return name
+    raise ModelError(
+        "E-MODEL-DEFAULT",
+        path=source.uri,
+        place=_place(on_map),
+        bands=_count(source.bands),
+        models="; ".join(f"{name}: {_wants(card)}" for name, card in cards.items()),
+    )
+
+
+def _for_maps(card: Card) -> bool:
+    return card.unit == "m"
+
+
+def _wants(card: Card) -> str:
+    names = f" ({', '.join(card.band_names)})" if card.band_names else ""
+    return f"{_count(card.bands)}{names}, {_place(_for_maps(card))}"
+
+
+def _count(bands: int) -> str:
+    return f"{bands} band{'s' if bands != 1 else ''}"
+
+
+def _place(on_map: bool) -> str:
+    return "on a map" if on_map else "not on a map"
