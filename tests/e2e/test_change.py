@@ -21,6 +21,7 @@ from tiny import tree
 import tilseg
 from tilseg.card import ClassInfo
 from tilseg.changes import result
+from tilseg.changes.words import area
 from tilseg.cli.main import main
 from tilseg.errors import InputError, OutputError
 from tilseg.georef import Georef
@@ -153,6 +154,8 @@ def test_areas_on_the_ground_add_up_where_pixels_differ(desk):
     areas, kinds = found.regions.columns["area_m2"], found.regions.columns["class"]
     for each in found.changes:
         assert each.area == pytest.approx(areas[kinds == each.value].sum(), rel=1e-9)
+    # So large an area is shown in square kilometres.
+    assert area(found, 2.5e6) == "2.50 km²"
     # On a sphere of the same radius a row's pixels shrink with the cosine; 0.7 % for its shape.
     mask = expected_mask(pixels(desk / "a.tif"), pixels(desk / "b.tif"))
     rows = np.deg2rad(60 - 0.02 * (np.arange(SHAPE[0]) + 0.5))

@@ -74,7 +74,9 @@ def write_masks(
     store.finish(name=UNCHANGED, classes=found.mask_classes, georef=pair.georef, background=0)
     sink = load_sink("geotiff" if pair.georef.is_map else "ometiff")
     area = pair.shape.area
-    sink.write(store, folder / TIF, lambda done, total: report("tif", area * done // total, area))
+    sink.write(
+        store, folder / TIF, lambda done, total: report("export", area * done // total, area)
+    )
     check_export(store, folder / TIF, lambda done, total: report("check", done, total))
     return overview.pictures(), overview.factor
 

@@ -9,6 +9,10 @@ from tilseg.changes.change import Change, Transition
 TRANSITION_HEADS = ("value", "before", "after", "pixels", "of compared", "area", "regions")
 CLASS_HEADS = ("class", "before", "after", "lost", "gained", "net")
 
+# A unit whose square holds a million of the other's, and from how many on it is shown.
+_LARGE = {"m": "km", "um": "mm"}
+_MANY = 1e8
+
 
 def facts(of: Change) -> dict[str, str]:
     """What sums a change up, by name."""
@@ -60,8 +64,11 @@ def _total(of: Change, chosen: Callable[[Transition], bool]) -> float | None:
 
 
 def area(of: Change, value: float | None) -> str:
-    """An area with its unit, or a dash."""
-    return "-" if value is None else f"{value:,.1f} {of.area_unit}²"
+    """An area with its unit, the same for all of a change, or a dash."""
+    if value is None:
+        return "-"
+    large = _LARGE.get(str(of.area_unit)) if (of.area or 0) >= _MANY else None
+    return f"{value / 1e6:,.2f} {large}²" if large else f"{value:,.1f} {of.area_unit}²"
 
 
 def _amount(of: Change, value: float) -> str:

@@ -38,6 +38,7 @@ _PHASES = {
     "check": "reading back",
     "compare": "comparing",
     "change": "change mask",
+    "export": "change.tif",
 }
 _LINE_SECONDS = 10.0
 
