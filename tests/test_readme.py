@@ -56,6 +56,24 @@ def test_the_pipeline_states_the_scores_that_are_in_the_card():
         assert stated[name] == [str(scores["images"]), f"{scores['dice']:.3f}"]
 
 
+def test_the_job_file_for_water_runs(tmp_path, monkeypatch, sample_data, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = ROOT / "pipelines" / "water" / "job.toml"
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(sample_data / "scene.tif"), "--config", str(config)])
+    printed = capsys.readouterr()
+    assert ended.value.code == 0, printed.err
+    assert "water" in printed.out
+    assert "takes another" not in printed.err
+
+
+def test_the_pipeline_for_water_states_the_scores_that_are_in_the_card():
+    page = (ROOT / "pipelines" / "water" / "README.md").read_text()
+    groups = read_card(bundled_models()["water"]).metrics["groups"]
+    stated = dict(re.findall(r"^\| held-out parts, (\d+) \|.*\| (0\.\d+) \|$", page, flags=re.M))
+    assert stated == {year: f"{scores['dice']:.3f}" for year, scores in groups.items()}
+
+
 def test_job_file_runs(tmp_path, monkeypatch, sample_data, capsys):
     monkeypatch.chdir(tmp_path)
     config = NUCLEI / "job.toml"

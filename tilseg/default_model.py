@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from tilseg.bands import has_bands
@@ -11,11 +10,9 @@ from tilseg.errors import ModelError
 from tilseg.model import bundled_models
 from tilseg.source import Source
 
-_log = logging.getLogger("tilseg")
-
 
 def default_model(source: Source, bands: Sequence[int] | None = None) -> str:
-    """Name of the bundled model that is for images like `source`, and logs it.
+    """Name of the bundled model that is for images like `source`.
 
     An image with a CRS is on a map, and a model whose pixel size is in metres is for maps. The
     image must have the bands of the model, by their number or by their names, unless the user
@@ -27,15 +24,19 @@ def default_model(source: Source, bands: Sequence[int] | None = None) -> str:
     cards = {name: read_card(path) for name, path in bundled_models().items()}
     for name, card in cards.items():
         if _for_maps(card) == on_map and (bands is not None or has_bands(source, card)):
-            _log.info("model %s, for an image %s (--model takes another)", name, _place(on_map))
             return name
     raise ModelError(
         "E-MODEL-DEFAULT",
         path=source.uri,
-        place=_place(on_map),
+        place=place(source),
         bands=_count(source.bands),
         models="; ".join(f"{name}: {_wants(card)}" for name, card in cards.items()),
     )
+
+
+def place(source: Source) -> str:
+    """What the choice goes by, in words."""
+    return _place(source.georef.crs is not None)
 
 
 def _for_maps(card: Card) -> bool:

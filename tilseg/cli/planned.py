@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,13 @@ from typing import Any
 import click
 
 from tilseg.cli.options import chosen_regions
-from tilseg.default_model import default_model
+from tilseg.default_model import default_model, place
 from tilseg.model import Model, load_model
 from tilseg.plan import Plan, RegionOptions
 from tilseg.planning import make_plan
 from tilseg.source import Source, open_source
+
+_log = logging.getLogger("tilseg")
 
 
 @contextmanager
@@ -46,13 +49,12 @@ def planned(
         choices["regions"] = regions
     source = open_source(image, **chosen)
     try:
-        model = model or default_model(source, choices.get("bands"))
-        network = load_model(model, device=_only(device), precision=precision, threads=threads)
-        yield (
-            source,
-            network,
-            make_plan(source, network, precision=precision, threads=threads, **choices),
-        )
+        name = model or default_model(source, choices.get("bands"))
+        network = load_model(name, device=_only(device), precision=precision, threads=threads)
+        plan = make_plan(source, network, precision=precision, threads=threads, **choices)
+        if model is None:
+            _log.info("model %s, for an image %s (--model takes another)", name, place(source))
+        yield source, network, plan
     finally:
         source.close()
 
