@@ -32,6 +32,7 @@ What tilseg reads:
 |---|---|
 | GeoTIFF, COG, BigTIFF with a place on the map | rasterio (GDAL) |
 | TIFF, BigTIFF, OME-TIFF, Aperio SVS and other tiled pyramids | tifffile and imagecodecs |
+| slides: MRXS, NDPI, VMS, SCN, BIF, DICOM and more ([below](#slides)) | OpenSlide: `pip install 'tilseg[wsi]'` |
 | OME-Zarr 0.1 to 0.5, plain zarr v2 and v3 | zarr |
 | PNG, JPEG (whole in memory, so with a bound on their size) | imagecodecs |
 | numpy arrays, from Python | numpy |
@@ -42,6 +43,23 @@ What tilseg reads:
 Pixels are uint8, uint16, int16 or float32; bool, int8 and float16 are widened without loss. Other
 types are refused. A scale and an offset are told and not applied. Alpha bands and internal masks say which pixels are nodata; they are not bands
 for the network.
+
+## Slides
+
+Slides that are tiled TIFF pyramids (SVS, QPTIFF, OME-TIFF) need nothing more. MIRAX (`.mrxs` and the
+folder beside it), Hamamatsu (`.ndpi`, `.vms`, `.vmu`), Leica (`.scn`), Ventana (`.bif`), Sakura (`.svslide`),
+Zeiss (`.czi`) and DICOM whole-slide images are read by [OpenSlide](https://openslide.org/formats/), which
+`pip install 'tilseg[wsi]'` brings. Of these, tests read DICOM and SCN, and compare SVS with what
+tifffile reads; the others are left to OpenSlide. Of a slide in several files, give the one that OpenSlide
+opens: the `.mrxs`, the `.vms`, or any DICOM file of the series. All its files are part of its identity: when
+one changes, a run is not continued.
+
+- Three bands of 8 bits: red, green, blue. OpenSlide gives nothing else.
+- What was not scanned is transparent, and comes out as nodata.
+- A slide that states its bounds (MRXS, SCN) is cropped to them, as QuPath does when it opens one: mask and
+  polygons lie right over it there. `tilseg info` and the receipt say by how many rows and columns
+  (`notes`). A viewer that shows the whole slide needs that offset added.
+- The pixel size is what the vendor states; it is never guessed from the objective.
 
 ## At an address
 

@@ -77,6 +77,7 @@ HEAVY = {
     "torch": {"models", "training"},
     "rasterio": {"sources", "sinks", "regions", "polygons", "truth", "vector"},
     "tifffile": {"sources", "sinks"},
+    "openslide": {"sources"},
     "zarr": {"sources", "sinks"},
     "dask": {"schedule"},
     "distributed": {"schedule"},

@@ -74,6 +74,10 @@ INPUT: Words = {
     "E-INPUT-NOT-FILE": ("{path}: is not a regular file", "give an image file such as a TIFF"),
     "E-INPUT-EMPTY": ("{path}: has 0 bytes", "copy the file again"),
     "E-INPUT-FORMAT": ("{path}: {reason}", "give {expected}"),
+    "E-INPUT-EXTRA": (
+        "{path}: reading this slide needs OpenSlide",
+        "install it with: pip install 'tilseg[wsi]'",
+    ),
     "E-INPUT-REFERS": (
         "{path}: refers to {what}, which is not followed",
         "write it into one file of its own, for instance with gdal_translate",

@@ -245,13 +245,24 @@ def _is_vrt(_path: Path, head: bytes) -> bool:
     return head.lstrip().startswith(b"<") and b"<VRTDataset" in head
 
 
+# The first bytes of an MRXS are a JPEG, and those of others a TIFF of one huge strip or of
+# tiles that must be stitched: the name says what it is.
+_SLIDES = (".bif", ".czi", ".mrxs", ".ndpi", ".scn", ".svslide", ".vms", ".vmu")
+
+
+def _is_slide(path: Path, head: bytes) -> bool:
+    is_dicom = head[128:132] == b"DICM" and not _is_tiff(path, head)
+    return is_dicom or (bool(head) and path.suffix.lower() in _SLIDES)
+
+
+register_source("openslide", "tilseg.sources.openslide", _is_slide)
 register_source("geotiff", "tilseg.sources.geotiff", _is_tiff)
 register_source("tiff", "tilseg.sources.tiff", _is_tiff)
 register_source("picture", "tilseg.sources.picture", _is_picture)
 register_source("zarr", "tilseg.sources.zarr", _is_zarr)
 register_source("vrt", "tilseg.sources.vrt", _is_vrt)
 
-_EXPECTED = "a TIFF (GeoTIFF, BigTIFF, OME-TIFF, SVS), a PNG, a JPEG or OME-Zarr"
+_EXPECTED = "a TIFF (GeoTIFF, BigTIFF, OME-TIFF, SVS), a slide (MRXS, NDPI, DICOM), a PNG, a JPEG or OME-Zarr"
 
 
 def open_source(
@@ -280,7 +291,7 @@ def open_source(
     without it nothing is ever fetched. pixel_size: of an image that states none or a wrong one:
     "0.25um", "30cm", or a number of um.
 
-    Raises InputError (exit 4): E-INPUT-MISSING, -REMOTE, -ADDRESS, -NAME, -DIRECTORY, -NOT-FILE,
+    Raises InputError (exit 4): E-INPUT-MISSING, -EXTRA, -REMOTE, -ADDRESS, -NAME, -DIRECTORY, -NOT-FILE,
     -EMPTY, -FORMAT, -TRUNCATED, -READ, -DTYPE, -AMBIGUOUS, -PALETTE, -SEGMENT, -SPARSE, -REFERS, -VRT,
     E-SCENE-DTYPE, -GRID, -ALIGN; UsageError E-CHOICE (exit 2) for an option the image has no use
     for, E-OPTION for what is no pixel size, E-SCENE-TWICE.

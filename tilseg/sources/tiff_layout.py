@@ -89,7 +89,7 @@ def layouts(path: Stored, series: Any, choice: Choice) -> list[Layout]:
     """
     if series.kind == "bif":
         reason = "is a Ventana BIF, whose tiles overlap and must be stitched"
-        raise InputError("E-INPUT-FORMAT", path=path, reason=reason, expected="a TIFF pyramid")
+        raise InputError("E-INPUT-FORMAT", path=path, reason=reason, expected="it the suffix .bif")
     found = [_layout(path, level, choice) for level in series.levels]
     first = found[0]
     return [first] + [one for one in found[1:] if _is_smaller(one, first)]
