@@ -161,6 +161,8 @@ def test_another_recipe_does_not_continue_a_training(folders, tmp_path, capsys):
         (["--classes=one"], 2, "E-OPTION"),
         (["--classes=a,b,a"], 2, "E-OPTION"),
         (["--classes=a,b,c", "--head=sigmoid"], 2, "E-OPTION"),
+        (["--colors=#000000"], 2, "E-OPTION"),
+        (["--colors=black,blue"], 2, "E-OPTION"),
         (["--steps=0"], 2, "E-USAGE"),
         (["--depth=9"], 2, "E-USAGE"),
         (["--validation-fraction=1"], 2, "E-USAGE"),
@@ -190,7 +192,7 @@ def test_where_nothing_can_be_written_no_image_is_opened(folders, tmp_path, caps
 def test_a_training_begins_with_weights_and_says_how_many(folders, tmp_path, capsys):
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     small = ["--depth=1", "--width=4", "--batch=2", "--patch=20"]
-    options = ["--loss=tversky+focal", "--class-weights=1,3"]
+    options = ["--loss=tversky+focal", "--class-weights=1,3", "--colors=#102030,#0072b2"]
     assert _done([*folders, "-o", first, *small, "--steps=2", *options]) == 0
     three = [*folders, "-o", second, *small, "--steps=1", "--classes=a,b,c", "--weights", first]
     capsys.readouterr()
@@ -204,6 +206,7 @@ def test_a_training_begins_with_weights_and_says_how_many(folders, tmp_path, cap
     assert f"begins with {begun['taken']} of its {begun['of']} weights" in capsys.readouterr().err
     assert read_card(first).training["loss"] == "tversky+focal"
     assert read_card(first).training["class_weights"] == [1, 3]
+    assert [info.color for info in read_card(first).classes] == ["#102030", "#0072b2"]
     assert training["loss"] == "cross-entropy+dice"
 
 

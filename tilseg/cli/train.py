@@ -35,6 +35,10 @@ def _class_names(ctx: click.Context, param: click.Parameter, value: str) -> tupl
     return names
 
 
+def _colors(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:  # noqa: ARG001
+    return tuple(part.strip() for part in value.split(",")) if value else None
+
+
 def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...]:  # noqa: ARG001
     try:
         return tuple(float(part) for part in value.split(",")) if value else ()
@@ -61,6 +65,12 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     default="background,foreground",
     show_default=True,
     help="Names of the mask values 0, 1, ...; 255 in a mask means not labelled.",
+)
+@click.option(
+    "--colors",
+    callback=_colors,
+    metavar="COLOURS",
+    help="Colours of the classes: #000000,#0072b2.  [default: chosen]",
 )
 @click.option(
     "--network",

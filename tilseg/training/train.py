@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import math
 import os
@@ -34,6 +35,7 @@ _log = logging.getLogger("tilseg")
 
 # Okabe and Ito's colours, distinct for colour-blind eyes; the background is black.
 _COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999")
+_BACKGROUND = "#000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ def train(
     output: str | os.PathLike[str],
     *,
     classes: tuple[str, ...] = ("background", "foreground"),
+    colors: tuple[str, ...] | None = None,
     architecture: str = "unet",
     network: Mapping[str, Any] = SETTINGS["unet-small"].parameters,
     weights: str | os.PathLike[str] | None = None,
@@ -73,7 +76,8 @@ def train(
 ) -> TrainReport:
     """Train a network and write the weights that validate best to `output`, a `.safetensors`.
 
-    Images and masks are paired and split as `open_dataset` says. architecture: a name in
+    Images and masks are paired and split as `open_dataset` says. colors: of the classes, each as
+    "#0072b2"; None chooses, with black for "background". architecture: a name in
     `tilseg.model.ARCHITECTURES`. network: its parameters, without bands and classes; see
     `tilseg.models.settings` for those people use. weights: a file to begin with, see
     `tilseg.models.pretrained`; the logger "tilseg" is told how much of it fits.
@@ -95,6 +99,7 @@ def train(
             "E-OPTION", option="--head", value=head, allowed="softmax for more than two classes"
         )
     _check_loss(settings, classes)
+    infos = _class_infos(classes, colors)
     place = torch.device(resolve_device(device))
     data = open_dataset(
         images,
@@ -121,7 +126,7 @@ def train(
         band_names=data.band_names,
         normalization=data.normalization,
         head=head,
-        classes=_class_infos(classes),
+        classes=infos,
         background=classes.index("background") if "background" in classes else None,
         instances=settled(Border(), classes) if "border" in classes else None,
         pixel_size=data.pixel_size.rows if data.pixel_size else None,
@@ -218,10 +223,19 @@ def _as_stored(network: Network) -> Network:
     return copied
 
 
-def _class_infos(classes: tuple[str, ...]) -> tuple[ClassInfo, ...]:
-    objects = [name for name in classes if name != "background"]
-    colors = {name: _COLORS[index % len(_COLORS)] for index, name in enumerate(objects)}
-    return tuple(ClassInfo(name=name, color=colors.get(name, "#000000")) for name in classes)
+def _class_infos(classes: tuple[str, ...], colors: tuple[str, ...] | None) -> tuple[ClassInfo, ...]:
+    if colors is None:
+        objects = iter(itertools.cycle(_COLORS))
+        colors = tuple(_BACKGROUND if name == "background" else next(objects) for name in classes)
+    try:
+        return tuple(
+            ClassInfo(name=name, color=color) for name, color in zip(classes, colors, strict=True)
+        )
+    except ValueError:
+        allowed = f"{len(classes)} colours such as #0072b2, one for each class"
+        raise UsageError(
+            "E-OPTION", option="--colors", value=",".join(colors), allowed=allowed
+        ) from None
 
 
 def _recipe(data: Dataset, settings: Settings) -> dict[str, Any]:
