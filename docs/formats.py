@@ -61,6 +61,12 @@ one changes, a run is not continued.
   (`notes`). A viewer that shows the whole slide needs that offset added.
 - The pixel size is what the vendor states; it is never guessed from the objective.
 
+## Channels
+
+All channels are bands, unless `--channel` chooses one: by number from 0, or by the name that OME-TIFF,
+OME-Zarr, ImageJ's labels or QPTIFF give it, in capitals or not. A name that is not there, or is there twice, is
+refused with the list. Digits are always a number.
+
 ## At an address
 
 With `--allow-remote`, `tilseg run https://host/scene.tif` reads what it needs of a TIFF by ranges of

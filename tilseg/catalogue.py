@@ -33,6 +33,7 @@ USAGE: Words = {
         "{path}: {option} {value} is not there",
         "choose {option} from 0 to {last}",
     ),
+    "E-CHANNEL": ("{path}: {reason}", "choose {known}"),
     "E-SCENE-TWICE": ("{path}: is named twice", "name each file of a scene once"),
     "E-PIXEL-UNIT": (
         "pixels of {value} can't be compared to those of {path}, which are in {unit}",

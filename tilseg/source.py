@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
+from urllib.parse import quote, unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +111,8 @@ class Choice:
     """Which image of a file that holds several; all counts begin at 0.
 
     series: which image. channel, z, t: which plane of a stack along that axis; all channels
-        are bands unless one is chosen. z also counts the pages of a plain multi-page TIFF.
+        are bands unless one is chosen, by number or by the name that the file gives it, in
+        capitals or not. z also counts the pages of a plain multi-page TIFF.
     palette: "index" reads the class numbers of a palette image, "expand" its colours.
     vrt: "follow" reads the files that a GDAL VRT names; without it a VRT is refused.
     remote: "fetch" reads an address; without it one is refused.
@@ -119,7 +121,7 @@ class Choice:
     """
 
     series: int | None = None
-    channel: int | None = None
+    channel: int | str | None = None
     z: int | None = None
     t: int | None = None
     palette: Literal["index", "expand"] | None = None
@@ -130,7 +132,8 @@ class Choice:
 
     def __str__(self) -> str:
         """What was chosen, as `make_uri` writes it: "series=1&z=4", or ""."""
-        return "&".join(f"{name}={value}" for name, value in self._chosen())
+        pairs = self._chosen()
+        return "&".join(f"{name}={quote(str(value), safe='+')}" for name, value in pairs)
 
     def _chosen(self) -> list[tuple[str, Any]]:
         pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
@@ -181,7 +184,9 @@ _WORDS = {
     "remote": ("fetch",),
     "align": ("nearest",),
 }
-_CHOSEN = re.compile(r"(?P<path>.+)#(?P<choice>[a-z_]+=[\w.+-]+(&[a-z_]+=[\w.+-]+)*)", re.DOTALL)
+_CHOSEN = re.compile(
+    r"(?P<path>.+)#(?P<choice>[a-z_]+=[\w.~%+-]+(&[a-z_]+=[\w.~%+-]+)*)", re.DOTALL
+)
 
 
 def make_uri(path: Any, choice: Choice) -> str:
@@ -195,10 +200,13 @@ def _split_uri(image: str) -> tuple[str, Choice]:
     if found is None or os.path.lexists(image):
         return image, Choice()
     named: dict[str, Any] = dict(pair.split("=") for pair in found["choice"].split("&"))
-    for name, value in named.items():
+    for name, quoted in named.items():
+        named[name] = value = unquote(quoted)
         # No file has so many images that their number takes ten digits.
         if name in _COUNTS and value.isdecimal() and len(value) < 10:
             named[name] = int(value)
+        elif name == "channel":
+            continue
         elif value not in _WORDS.get(name, ()) and not (name == "pixel_size" and _stated(value)):
             return image, Choice()
     return found["path"], Choice(**named)
@@ -269,7 +277,7 @@ def open_source(
     image: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | NDArray[Any],
     *,
     series: int | None = None,
-    channel: int | None = None,
+    channel: int | str | None = None,
     z: int | None = None,
     t: int | None = None,
     palette: Literal["index", "expand"] | None = None,

@@ -113,6 +113,8 @@ def _wanted(option: click.Parameter, setting: Any) -> str:
         fits, words = type(setting) in (int, float), "a number"
     elif kind.name == "length":
         fits, words = type(setting) in (int, float, str), "a number, or text in quotes"
+    elif kind.name == "channel":
+        fits, words = type(setting) in (int, str), "a whole number, or text in quotes"
     elif kind.name in ("bands", "names"):
         fits, words = isinstance(setting, str | list), "a list, or text in quotes"
     else:

@@ -87,6 +87,15 @@ class Length(click.ParamType[str]):
         return str(value)
 
 
+class Channel(click.ParamType[int | str]):
+    """The number of a channel, counted from 0, or the name that the file gives it."""
+
+    name = "channel"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
+        return int(value) if str(value).isdecimal() else str(value)
+
+
 class Area(click.ParamType[tuple[float, str]]):
     """A number of pixels, or an area with its unit: 30, 25um2, 0.5ha."""
 
@@ -213,7 +222,9 @@ def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of how an image is opened."""
     options = [
         click.option("--series", type=click.IntRange(0), help="Image of a file with several."),
-        click.option("--channel", type=click.IntRange(0), help="One channel instead of all."),
+        click.option(
+            "--channel", type=Channel(), help="One channel instead of all: number or name."
+        ),
         click.option("--z", type=click.IntRange(0), help="Plane of a stack, or page of a TIFF."),
         click.option("--t", type=click.IntRange(0), help="Time point of a series."),
         click.option(

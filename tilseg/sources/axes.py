@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tilseg.errors import InputError, UsageError
 from tilseg.source import Choice
@@ -17,6 +17,32 @@ class Axis:
     name: str
     size: int
     option: str
+
+
+def with_number(path: object, choice: Choice, names: Sequence[str]) -> Choice:
+    """`choice` with the number of the channel that it names, none for the only one there is.
+
+    names: of all channels, or empty. Raises UsageError E-CHANNEL unless one of them is meant.
+    """
+    if not isinstance(choice.channel, str):
+        return choice
+    wanted = choice.channel.casefold()
+    found = [number for number, name in enumerate(names) if name.casefold() == wanted]
+    if len(found) != 1:
+        reason = f"{len(found) or 'no'} channels are named {choice.channel!r}"
+        known = ", ".join(
+            f"{number} ({name})" if name else f"{number}" for number, name in enumerate(names)
+        )
+        raise UsageError(
+            "E-CHANNEL", path=path, reason=reason, known=known or "a number: it names none"
+        )
+    return replace(choice, channel=found[0] if len(names) > 1 else None)
+
+
+def band_names(names: Sequence[str], choice: Choice, bands: int) -> tuple[str, ...]:
+    """Names of the bands by those of all channels; "" for each where they do not fit."""
+    chosen = names[choice.channel :][:1] if isinstance(choice.channel, int) else names
+    return tuple(chosen) if len(chosen) == bands else ("",) * bands
 
 
 def places(

@@ -24,10 +24,11 @@ from tilseg.georef import Georef
 from tilseg.source import Choice, Source
 from tilseg.sources import tiff_header as tags
 from tilseg.sources.address import Stored
+from tilseg.sources.axes import band_names, with_number
 from tilseg.sources.base import FileSource, level_of, supported_dtype
 from tilseg.sources.palette import palette_of
 from tilseg.sources.tiff_checks import check_directory
-from tilseg.sources.tiff_facts import band_names, pixel_size
+from tilseg.sources.tiff_facts import channel_names, pixel_size
 from tilseg.sources.tiff_header import Directory, read_directories
 from tilseg.sources.tiff_layout import check_alone, choose_series, layouts
 from tilseg.sources.tiff_segments import SegmentReader
@@ -85,9 +86,11 @@ class TiffSource(FileSource[Stored]):
             len(tif.pages)
             check_alone(path, tif)
             series = choose_series(path, tif.series, choice)
+            channels = channel_names(tif, series)
+            choice = with_number(path, choice, channels)
             self._levels = layouts(path, series, choice)
             size = pixel_size(tif, series)
-            names = band_names(tif, series, len(self._levels[0].bands), choice.channel)
+            names = band_names(channels, choice, len(self._levels[0].bands))
             dtype = supported_dtype(series.dtype, path)
             orientation = int(series.keyframe.tags.valueof(274) or 1)
             # A palette of ImageJ or OME is how to show the numbers, not what they stand for.

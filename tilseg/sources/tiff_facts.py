@@ -32,8 +32,8 @@ _COARSEST_TAG = 25.0
 def pixel_size(tif: Any, series: Any) -> PixelSize | None:
     """Size of a level-0 pixel in um, or None where the file does not state it.
 
-    From OME-XML, Aperio's description, ImageJ's description with its resolution tags, or the
-    resolution tags alone. Never from the power of the objective.
+    From OME-XML, Aperio's and Philips' descriptions, ImageJ's with its resolution tags, or the
+    resolution tags alone (Hamamatsu, QPTIFF and others). Never from the power of the objective.
     """
     if tif.is_ome:
         return _of_ome(_ome_pixels(tif, series))
@@ -41,6 +41,8 @@ def pixel_size(tif: Any, series: Any) -> PixelSize | None:
     if series.kind == "svs":
         found = re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", description)
         return _microns(float(found[1]), float(found[1])) if found else None
+    if series.kind == "philips":
+        return _of_philips(tif.philips_metadata)
     tags = series.keyframe.tags
     pixels = [_pixel_length(tags.valueof(number)) for number in (283, 282)]
     if tif.is_imagej:
@@ -53,17 +55,28 @@ def pixel_size(tif: Any, series: Any) -> PixelSize | None:
     return _microns(rows, cols) if max(rows, cols) <= _COARSEST_TAG else None
 
 
-def band_names(tif: Any, series: Any, bands: int, channel: int | None) -> tuple[str, ...]:
-    """Channel names of OME-XML, one a band; "" where there are none.
+def channel_names(tif: Any, series: Any) -> tuple[str, ...]:
+    """Names of the channels in OME-XML, ImageJ's labels of planes or the descriptions of
+    PerkinElmer QPTIFF; "" for one without, empty where the file names none."""
+    if tif.is_ome:
+        pixels = _ome_pixels(tif, series)
+        found = [] if pixels is None else pixels.findall("{*}Channel")
+        return tuple(one.get("Name", "") for one in found)
+    channels = dict(zip(series.axes, series.shape, strict=True)).get("C", 1)
+    if tif.is_imagej:
+        labels = (tif.imagej_metadata or {}).get("Labels") or ()
+        # One a plane: of a stack of several axes they tell more than the channel.
+        return tuple(map(str, labels)) if len(labels) == channels else ()
+    if series.kind == "qpi":
+        return tuple(_qptiff_text(page, "Name") for page in series.pages)
+    return ()
 
-    channel: the one that is read, None for all.
-    """
-    pixels = _ome_pixels(tif, series) if tif.is_ome else None
-    found = [] if pixels is None else pixels.findall("{*}Channel")
-    names = tuple(one.get("Name", "") for one in found)
-    if channel is not None:
-        names = names[channel : channel + 1]
-    return names if len(names) == bands else ("",) * bands
+
+def _qptiff_text(page: Any, name: str) -> str:
+    """An element of a page's description in a QPTIFF, "" where it has none."""
+    if not page.description:
+        return ""
+    return (ElementTree.fromstring(page.description).findtext(f".//{name}") or "").strip()
 
 
 def _ome_pixels(tif: Any, series: Any) -> ElementTree.Element | None:
@@ -84,6 +97,16 @@ def _of_ome(pixels: ElementTree.Element | None) -> PixelSize | None:
             return None
         sides.append(float(value) * _MICRONS[unit])
     return _microns(*sides)
+
+
+def _of_philips(xml: str) -> PixelSize | None:
+    """Of the first representation, which is the full size; its spacing is rows, columns in mm."""
+    levels = ".//DataObject[@ObjectType='PixelDataRepresentation']"
+    spacing = f"{levels}/Attribute[@Name='DICOM_PIXEL_SPACING']"
+    for one in ElementTree.fromstring(xml).iterfind(spacing):
+        rows, cols = (one.text or "").replace('"', " ").split()
+        return _microns(float(rows) * 1e3, float(cols) * 1e3)
+    return None
 
 
 def _pixel_length(resolution: Any) -> float:

@@ -27,7 +27,7 @@ from tilseg.errors import InputError, TilsegError
 from tilseg.georef import Georef
 from tilseg.source import Choice, Level, Source
 from tilseg.sources import ngff
-from tilseg.sources.axes import Axis, check_range, places
+from tilseg.sources.axes import Axis, band_names, check_range, places, with_number
 from tilseg.sources.base import FileSource, supported_dtype
 from tilseg.sources.limits import MAX_SEGMENT, check_stored, needed_segments, too_large
 from tilseg.sources.zarr_guard import ChunkGuard
@@ -128,6 +128,7 @@ class ZarrSource(FileSource[Path]):
 
     def __init__(self, path: Path, choice: Choice, image: _Image) -> None:
         first = image.arrays[0]
+        choice = with_number(path, choice, image.names)
         axes = [
             Axis(name, size, _OPTIONS.get(name, ""))
             for name, size in zip(image.axes, first.shape, strict=True)
@@ -141,13 +142,12 @@ class ZarrSource(FileSource[Path]):
         levels = list(_levels(path, image))
         self._arrays = [array for array, _ in levels]
         self._guards = [ChunkGuard(path, array) for array in self._arrays]
-        names = image.names if choice.channel is None else image.names[choice.channel :][:1]
         super().__init__(
             path,
             choice,
             reader=f"zarr {zarr.__version__}",
             dtype=supported_dtype(first.dtype, path),
-            band_names=names if len(names) == len(chosen) else ("",) * len(chosen),
+            band_names=band_names(image.names, choice, len(chosen)),
             levels=tuple(level for _, level in levels),
             georef=image.georef,
             nodata=image.nodata,
