@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,18 @@ def test_damage_in_the_header_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="OpenSlide can't open it") as caught:
         open_source(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_giant_of_nothing_is_refused_from_its_header(tmp_path: Path) -> None:
+    path = write_series(tmp_path, [PIXELS[:150, :140]])
+    data = bytearray(path.read_bytes())
+    for number in (6, 7):
+        place = data.index(struct.pack("<HH2sH", 0x48, number, b"UL", 4)) + 8
+        data[place : place + 4] = struct.pack("<I", 2**30)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="gigapixels") as caught:
+        open_source(path)
+    assert caught.value.id == "E-INPUT-SPARSE"
 
 
 def test_what_openslide_does_not_know_goes_to_the_next_reader(tmp_path: Path) -> None:

@@ -26,10 +26,12 @@ from tilseg.errors import InputError
 from tilseg.georef import Georef, PixelSize
 from tilseg.source import Choice, Level, Source, file_identity
 from tilseg.sources.base import FileSource
-from tilseg.sources.limits import MAX_SEGMENT, too_large
+from tilseg.sources.limits import MAX_SEGMENT, check_stored, too_large
 from tilseg.window import Size, Window
 
 _CELL = 512
+# The header of a JPEG alone takes as many bytes.
+_LEAST_TILE = 128
 _RGB = ("red", "green", "blue")
 
 
@@ -80,6 +82,8 @@ class OpenSlideSource(FileSource[Path]):
         tile = _tile_bytes(properties)
         if tile > MAX_SEGMENT:
             raise too_large(path, "tile", tile)
+        if tile:
+            _check_giant(path, self.files, whole.size.area, tile // 4)
         notes = f"cropped to its bounds, from row {self._bounds.row} and column {self._bounds.col}"
         super().__init__(
             path,
@@ -222,6 +226,13 @@ def _tile_bytes(properties: Mapping[str, str]) -> int:
         4 * math.prod(int(properties.get(f"{level}.{side}", 0)) for side in sides)
         for level in levels
     )
+
+
+def _check_giant(path: Path, files: tuple[Path, ...], pixels: int, tile: int) -> None:
+    """Raise InputError E-INPUT-SPARSE for a giant whose files can't hold its tiles."""
+    count = -(-pixels // tile)
+    at_most = sum(file.stat().st_size for file in files) // _LEAST_TILE
+    check_stored(path, pixels=pixels, stored=min(count, at_most), count=count, kind="tile")
 
 
 def _pixel_size(properties: Mapping[str, str]) -> PixelSize | None:
