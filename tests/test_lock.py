@@ -160,8 +160,9 @@ def test_the_loser_does_not_remove_the_lock_of_the_winner(path):
     with first.held():
         winner = second.held(take_over=True)
         winner.__enter__()
-    second.check()
+    assert second.is_mine()
     winner.__exit__(None, None, None)
+    assert not second.is_mine()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])

@@ -264,3 +264,6 @@ def test_one_image_pooled_to_one_pixel_can_be_learnt_from():
     for architecture in ("deeplabv3plus", "pspnet"):
         network = make_network(architecture, parameters).train()
         network(torch.randn(1, 1, 48, 64)).sum().backward()
+        slopes = [weight.grad for weight in network.parameters() if weight.grad is not None]
+        assert slopes
+        assert all(bool(slope.isfinite().all()) for slope in slopes)

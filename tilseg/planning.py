@@ -107,9 +107,11 @@ def make_plan(
         regions of interest: pixels outside them are nodata.
     allow_inexact: take a model whose result depends on the tile; `run` records by how much.
 
-    Raises ModelError E-MODEL-INEXACT without that, UsageError for an illegal tile, level or band,
-    image, source, level = source, on_grid(source, factors), level or 0
-    indices = choose_bands(source, model.card, bands)
+    Raises ModelError E-MODEL-INEXACT without that, UsageError for an illegal tile or level,
+    or E-PIXEL-UNIT; InputError E-INPUT-BAND, E-INPUT-BANDS, E-INPUT-BAND-NAMES, E-PIXEL-UNKNOWN,
+    E-PIXEL-FACTOR, E-TISSUE-NONE, E-TISSUE-MASK, E-ROI, E-ROI-OUTSIDE; and ResourceError: E-MEMORY
+    when nothing fits, E-MEMORY-SEGMENT when one strip, tile or chunk of the image takes more than
+    a quarter of the memory.
     """
     if model.card.inexact and not allow_inexact:
         raise ModelError("E-MODEL-INEXACT", path=model.uri, reason=model.card.inexact)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -118,13 +119,12 @@ class InstanceWay(click.ParamType[InstanceRule | Literal["own"] | None]):
         if value in ("own", "none"):
             return "own" if value == "own" else None
         way, colon, pixels = str(value).partition(":")
-        try:
+        # What is no number of pixels is refused like any other word.
+        with suppress(ValueError):
             if way == "watershed":
                 return Watershed(float(pixels)) if colon else Watershed()
             if way == "border":
                 return Border(int(pixels)) if colon else Border()
-        except ValueError:
-            pass
         allowed = f"own, none, watershed:PIXELS or border:PIXELS (0 to {MAX_RADIUS})"
         raise UsageError("E-OPTION", option=param.opts[0], value=value, allowed=allowed)
 
