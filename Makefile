@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check docs clean
+.PHONY: demo test test-browser check docs clean
 
 demo: .venv/installed
 	$(BIN)/tilseg run sample_data/slide.tif -o demo.tilseg
 
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --ignore=tests/browser
+
+# Drives Debian's chromium, and skips where there is none.
+test-browser: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -rs tests/browser
 
 check: .venv/installed
 	$(BIN)/ruff check .
