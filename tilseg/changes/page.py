@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from tilseg.changes.change import Change
@@ -18,7 +17,7 @@ from tilseg.changes.words import (
     ordered,
     transition_cells,
 )
-from tilseg.metrics.page import inline
+from tilseg.pages.page import inline, render
 
 # What a page shows of long tables; the files hold all.
 _MOST_LINES = 60
@@ -27,10 +26,9 @@ _MOST_REGIONS = 10
 
 def change_page(found: Change, pictures: Mapping[str, bytes], factor: int) -> str:
     """The HTML. factor: pixels of the maps along a side of a dot of the pictures."""
-    source = Path(__file__).with_name("change.html.j2").read_text()
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     lines = ordered(found)
-    return environment.from_string(source).render(
+    return render(
+        Path(__file__).with_name("change.html.j2"),
         found=found,
         nodata=np.iinfo(found.dtype).max,
         facts=facts(found),

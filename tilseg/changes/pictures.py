@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tilseg.changes.change import Change
 from tilseg.changes.pair import NONE, Pair
-from tilseg.metrics.pictures import png
+from tilseg.pages.encoding import png
 from tilseg.sinks.ngff import rgb
 from tilseg.window import Window
 

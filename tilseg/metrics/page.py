@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import struct
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from tilseg.durable import replacing
 from tilseg.errors import ExistsError, OutputError
@@ -23,6 +19,7 @@ from tilseg.metrics.summary import (
     overall,
     pixel_cells,
 )
+from tilseg.pages.page import inline, png_width, render
 
 _JSON = "evaluation.json"
 _MAP = "differences.png"
@@ -60,8 +57,6 @@ def write_evaluation(score: Score, differences: DifferenceCounter, output: Path)
 
 
 def _page(score: Score, factor: int, files: dict[str, bytes]) -> str:
-    source = Path(__file__).with_name("evaluation.html.j2").read_text()
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     counted = [(each, label(each), each.objects) for each in score.classes]
     facts: dict[str, Any] = {
         "score": score,
@@ -77,16 +72,8 @@ def _page(score: Score, factor: int, files: dict[str, bytes]) -> str:
         "pictures": {name: inline(png) for name, png in files.items()},
         # Figures are drawn larger than they are shown, to be sharp on fine screens.
         "widths": {
-            name: round(_width(png) / (1 if name == _MAP else 1.5)) for name, png in files.items()
+            name: round(png_width(png) / (1 if name == _MAP else 1.5))
+            for name, png in files.items()
         },
     }
-    return environment.from_string(source).render(facts)
-
-
-def inline(png: bytes) -> str:
-    """A picture as what the `src` of an `img` holds."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def _width(png: bytes) -> int:
-    return int(struct.unpack(">I", png[16:20])[0])
+    return render(Path(__file__).with_name("evaluation.html.j2"), **facts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tilseg.metrics import difference
 from tilseg.metrics.difference import DifferenceCounter
 from tilseg.metrics.score import ClassScore, Score
+from tilseg.pages.encoding import png
 
 Rgb = tuple[int, int, int]
 
@@ -64,7 +64,7 @@ def confusion_picture(score: Score) -> bytes:
         centre = place * side + side // 2
         draw.text((left - 12, top + centre), name, _INK, font, "rm")
         draw.text((left + centre, top - 8), name[:9], _INK, _font(18), "ms")
-    return _png(image)
+    return png(np.asarray(image))
 
 
 def bars_picture(score: Score) -> bytes:
@@ -86,7 +86,7 @@ def bars_picture(score: Score) -> bytes:
                 draw.rectangle((left, y, left + round(long * value), y + bar - 4), color)
             text = "-" if value is None else f"{value:.3f}"
             draw.text((left + long + 10, y + bar // 2 - 2), text, _INK, _font(18), "lm")
-    return _png(image)
+    return png(np.asarray(image))
 
 
 def difference_picture(counts: DifferenceCounter) -> bytes:
@@ -99,7 +99,7 @@ def difference_picture(counts: DifferenceCounter) -> bytes:
     low = _PAD + shown.height + 14
     for line, kinds in enumerate((_WRONG, _MIXED)):
         _key(draw, (_PAD, low + 36 * line), [(label, color) for _, color, label in kinds])
-    return _png(image)
+    return png(np.asarray(image))
 
 
 def _painted(cells: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -162,14 +162,3 @@ def _short(pixels: int) -> str:
 def _between(low: Rgb, high: Rgb, share: float) -> Rgb:
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(low, high, strict=True))
     return red, green, blue
-
-
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    """(rows, cols, 3) colours as a PNG file."""
-    return _png(Image.fromarray(pixels))
-
-
-def _png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG", optimize=True)
-    return file.getvalue()
