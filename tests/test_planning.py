@@ -48,7 +48,7 @@ class _Image:
 class _Network:
     """The facts of a model that takes 500 bytes a pixel."""
 
-    uri, sha256, device = "model", "0" * 64, "cpu"
+    uri, sha256, device, tta = "model", "0" * 64, "cpu", "none"
     field = FIELD
     card = Card(
         name="m",

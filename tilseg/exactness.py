@@ -25,7 +25,11 @@ def inexactness(plan: Plan, source: Source) -> dict[str, Any]:
     from tilseg.models.probe import measure_inexactness
 
     model = load_model(
-        plan.model, device=plan.device, precision=plan.precision, threads=plan.threads
+        plan.model,
+        device=plan.device,
+        precision=plan.precision,
+        threads=plan.threads,
+        tta=plan.tta,
     )
     assert isinstance(model, TorchModel)
     tile = min(plan.grid.tile)

@@ -45,6 +45,7 @@ def fingerprint(plan: Plan, identity: dict[str, Any], outputs: tuple[str, ...]) 
         "precision": plan.precision,
         "device": plan.device,
         "threads": plan.threads,
+        "tta": plan.tta,
         "probabilities": plan.probabilities,
         "regions": plan_to_json(plan)["regions"],
         "tissue": None if plan.selection.tissue is None else plan.selection.tissue.sha256,

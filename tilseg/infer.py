@@ -79,7 +79,11 @@ class BlockWorker:
         self.plan = plan
         self.source: Source = open_planned(plan)
         self.model: Model = load_model(
-            plan.model, device=plan.device, precision=plan.precision, threads=plan.threads
+            plan.model,
+            device=plan.device,
+            precision=plan.precision,
+            threads=plan.threads,
+            tta=plan.tta,
         )
         if self.model.sha256 != plan.model_sha256:
             raise ModelError("E-MODEL-CHANGED", path=plan.model)

@@ -21,6 +21,8 @@ from tilseg.receptive_field import ReceptiveField
 from tilseg.window import Size
 
 Precision = Literal["fp32", "bf16"]
+# Averaging at test time: "d4" over the eight flips and quarter turns of every input.
+Tta = Literal["none", "d4"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class Prediction:
 class Model(Protocol):
     """A network ready to predict. It only ever sees legal sizes with the full halo.
 
-    uri: what `load_model` reloads; sha256: of the file; device: "cpu" or "cuda:0".
+    uri: what `load_model` reloads; sha256: of the file; device: "cpu" or "cuda:0"; tta: what its
+    predictions are averaged over.
     """
 
     @property
@@ -65,6 +68,8 @@ class Model(Protocol):
     def field(self) -> ReceptiveField: ...
     @property
     def device(self) -> str: ...
+    @property
+    def tta(self) -> Tta: ...
 
     def predict(
         self,
@@ -128,15 +133,19 @@ def load_model(
     device: str = "auto",
     precision: Precision = "fp32",
     threads: int | None = None,
+    tta: Tta = "none",
 ) -> Model:
     """Load a bundled model by name, or a `.safetensors` file, ready to predict.
 
     device: "auto", "cpu", "cuda" or "cuda:i". threads: CPU threads of one prediction; None
-    for torch's own choice.
+    for torch's own choice. tta: "d4" predicts every input in its eight flips and quarter turns
+    and averages the probabilities; that takes eight times as long.
 
     Raises ModelError (exit 6) for a file that is missing, damaged or does not fit its card,
-    ResourceError E-NO-CUDA (exit 8) for a device that is not there.
+    ResourceError E-NO-CUDA (exit 8) for a device that is not there, UsageError E-OPTION.
     """
     from tilseg.models import network
 
-    return network.load(find_model(model), device=device, precision=precision, threads=threads)
+    return network.load(
+        find_model(model), device=device, precision=precision, threads=threads, tta=tta
+    )

@@ -12,7 +12,7 @@ from typing import Literal
 
 from tilseg.georef import Factors
 from tilseg.instance_rule import InstanceRule, settled
-from tilseg.model import BandStatistics, Precision
+from tilseg.model import BandStatistics, Precision, Tta
 from tilseg.receptive_field import ReceptiveField
 from tilseg.selection import EVERYTHING, Selection
 from tilseg.window import Size, Window
@@ -185,6 +185,7 @@ class Plan:
     regions: how regions are measured; None where they are not.
     selection: which pixels are segmented at all.
     precision, device, threads: how the network runs; device is a kind, "cpu" or "cuda".
+    tta: what its predictions are averaged over.
     lanes: predictions at once in one process, each of `threads` CPU threads. It changes no
         pixel, and a resume may take another.
     auto: names of the fields tilseg chose itself; a resume takes them from the first start.
@@ -200,12 +201,18 @@ class Plan:
     precision: Precision
     device: Literal["cpu", "cuda"]
     threads: int
+    tta: Tta = "none"
     lanes: int = 1
     probabilities: bool = False
     regions: RegionOptions | None = RegionOptions(instances=None)
     factors: Factors | None = None
     selection: Selection = EVERYTHING
     auto: tuple[str, ...] = ()
+
+    @property
+    def redundancy(self) -> float:
+        """Pixels the network computes over pixels kept."""
+        return self.grid.redundancy * (8 if self.tta == "d4" else 1)
 
     @property
     def workers(self) -> int:

@@ -90,6 +90,7 @@ def make_plan(
 ) -> Plan:
     """The plan of segmenting `source` with `model`; reads a sample of the image, predicts nothing.
 
+    model: as it was loaded: what its predictions are averaged over (`tta`) is part of the plan.
     tile: output step in pixels of both axes; None chooses what computes least within
         `memory` (bytes, or text such as "4GB"; None for 80 % of what the machine gives).
     workers: blocks under way at once; None for as many as keep the network busy. processes: that
@@ -159,6 +160,7 @@ def make_plan(
         precision=precision,
         device=_device_kind(model),
         threads=threads or max(1, cpus // lanes),
+        tta=model.tta,
         lanes=lanes,
         probabilities=probabilities,
         regions=_settled(regions, model),

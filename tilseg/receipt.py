@@ -92,7 +92,8 @@ def summarise(
         "tile": list(grid.tile),
         "halo": grid.field.halo,
         "stride": grid.field.stride,
-        "redundancy": round(grid.redundancy, 4),
+        "tta": plan.tta,
+        "redundancy": round(plan.redundancy, 4),
     }
 
 

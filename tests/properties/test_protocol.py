@@ -67,6 +67,7 @@ class Comparison:
         self.sha256 = Path(path).stem
         self.field = FIELD
         self.device = "cpu"
+        self.tta = "none"
 
     def predict(
         self, batch: np.ndarray, statistics: BandStatistics, *, probabilities: bool = False

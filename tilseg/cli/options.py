@@ -293,6 +293,13 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="bf16 is faster and may change labels near ties.",
         ),
         click.option(
+            "--tta",
+            type=click.Choice(["none", "d4"]),
+            default="none",
+            show_default=True,
+            help="d4 averages over eight flips and turns of every tile, in eight times the time.",
+        ),
+        click.option(
             "--bands", type=BandList(), help="Bands for the model, counted from 1: 3,2,1."
         ),
         click.option(

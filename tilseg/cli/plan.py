@@ -61,7 +61,8 @@ def command(image: str, workers: int | None, as_json: bool, **choices: Any) -> N
             "skipped": skipped,
             "halo": grid.field.halo,
             "stride": grid.field.stride,
-            "redundancy": round(grid.redundancy, 4),
+            "tta": plan.tta,
+            "redundancy": round(plan.redundancy, 4),
             "bands": [band + 1 for band in plan.bands],
             "level": plan.level,
             "device": plan.device,
@@ -74,6 +75,7 @@ def command(image: str, workers: int | None, as_json: bool, **choices: Any) -> N
         click.echo(json.dumps(facts, indent=1))
         return
     rows, cols = grid.shape
+    turns = ", each tile in eight positions" if plan.tta == "d4" else ""
     print_facts(
         {
             "image": f"{plan.source}, {cols} x {rows} px, level {plan.level}",
@@ -83,7 +85,7 @@ def command(image: str, workers: int | None, as_json: bool, **choices: Any) -> N
             "tile": f"{_by(grid.tile)} px, from an input of {_by(grid.input)}",
             "tiles": f"{grid.tile_counts.area:,} ({_by(grid.tile_counts)})",
             "blocks": f"{len(grid):,} of {_by(grid.block)} px{left}",
-            "redundancy": f"{grid.redundancy:.2f} pixels computed for each kept",
+            "redundancy": f"{plan.redundancy:.2f} pixels computed for each kept{turns}",
             "device": f"{plan.device}, {plan.precision}",
             "at once": f"{plan.lanes} tiles, CPU threads of each: {plan.threads}",
             "memory": f"{format_bytes(memory)} at most",

@@ -27,6 +27,7 @@ def planned(
     model: str | None,
     device: str,
     precision: Any,
+    tta: Any,
     threads: int | None = None,
     **choices: Any,
 ) -> Iterator[tuple[Source, Model, Plan]]:
@@ -50,7 +51,9 @@ def planned(
     source = open_source(image, **chosen)
     try:
         name = model or default_model(source, choices.get("bands"))
-        network = load_model(name, device=_only(device), precision=precision, threads=threads)
+        network = load_model(
+            name, device=_only(device), precision=precision, threads=threads, tta=tta
+        )
         plan = make_plan(source, network, precision=precision, threads=threads, **choices)
         if model is None:
             _log.info("model %s, for an image %s (--model takes another)", name, place(source))

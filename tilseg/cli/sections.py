@@ -26,7 +26,7 @@ _SECTIONS = {
         "allow_remote",
     ),
     "Where, and how fine": ("tissue", "roi", "pixel_size", "resolution", "level"),
-    "The network": ("model", "allow_inexact", "device", "precision", "threads", "tile"),
+    "The network": ("model", "allow_inexact", "device", "precision", "tta", "threads", "tile"),
     "Regions": (
         "no_regions",
         "instances",

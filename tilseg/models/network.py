@@ -11,7 +11,7 @@ import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import numpy as np
 import torch
@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from tilseg.card import Card, read_card
 from tilseg.errors import ModelError, ResourceError, UsageError, nearest
 from tilseg.heap import keep_freed_memory
-from tilseg.model import ARCHITECTURES, BandStatistics, Precision, Prediction
+from tilseg.model import ARCHITECTURES, BandStatistics, Precision, Prediction, Tta
 from tilseg.models import scores, weights
 from tilseg.models.blocks import Network, fold
+from tilseg.models.symmetries import averaged
 from tilseg.receptive_field import ReceptiveField
 from tilseg.window import Size
 
@@ -38,7 +39,8 @@ class TorchModel:
 
     dtype: of weights and activations; float64 is for tests of exactness. Normalisation before
     them and all that follows the scores are float32, or float64 with it. threads: CPU threads
-    of a prediction; None takes torch's own choice, and `threads` is then that number.
+    of a prediction; None takes torch's own choice, and `threads` is then that number. tta: "d4"
+    averages the probabilities over flips and quarter turns of the input.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class TorchModel:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
         threads: int | None = None,
+        tta: Tta = "none",
     ) -> None:
         if device != "cpu":
             _be_reproducible_on_cuda()
@@ -64,6 +67,7 @@ class TorchModel:
         self.device = device
         self.dtype = dtype
         self.threads = threads or torch.get_num_threads()
+        self.tta: Tta = tta
         self._wide = torch.float64 if dtype == torch.float64 else torch.float32
         self._live_elements = network.live_elements
 
@@ -96,7 +100,8 @@ class TorchModel:
     def logits(self, batch: NDArray[Any], statistics: BandStatistics) -> NDArray[Any]:
         """Scores of a batch as for `predict`: (n, channels, rows - 2 halo, cols - 2 halo).
 
-        float32, or float64 of a float64 model.
+        float32, or float64 of a float64 model. With averaging: of the mean probabilities, see
+        `tilseg.models.symmetries`.
         """
         with _threads(self.threads):
             return _stack(list(self._scores(batch, statistics)))
@@ -104,6 +109,8 @@ class TorchModel:
     def working_bytes(self, size: Size) -> int:
         """Memory one prediction of one input of `size` takes beside the weights, from above."""
         around = 2 * self.card.bands + 3 * self.card.channels + 1  # pixels in, scores, classes
+        if self.tta != "none":
+            around += 2 * self.card.bands + 5 * max(2, self.card.channels)  # turned, and their mean
         activations = self._live_elements(*size) * self.dtype.itemsize
         return int(_KEPT * activations) + around * size.area * self._wide.itemsize
 
@@ -114,15 +121,25 @@ class TorchModel:
         size; no pixel may depend on what it was batched with, and tiles large enough to be
         worth it keep a device busy alone.
         """
-        rows, cols = (self.field.output_of(pixels) for pixels in batch.shape[1:3])
+        for length in batch.shape[1:3]:
+            self.field.output_of(length)  # refuses what is not legal
         mean = torch.tensor(statistics.mean, dtype=self._wide, device=self.device)
         std = torch.tensor(statistics.std, dtype=self._wide, device=self.device)
         for raw in _tensor(batch).to(self.device):
             pixels = _normalised(raw.to(self._wide, copy=True), mean, std)
             # (rows, cols, bands) as it came is channels_last of (1, bands, rows, cols).
-            found: Tensor = self.network(pixels.permute(2, 0, 1)[None].to(self.dtype))[0]
-            row, col = (found.shape[1] - rows) // 2, (found.shape[2] - cols) // 2
-            yield found[:, row : row + rows, col : col + cols].to(self._wide).contiguous()
+            bands_first = pixels.permute(2, 0, 1)
+            if self.tta == "none":
+                yield self._scores_of(bands_first)
+            else:
+                yield averaged(self._scores_of, bands_first).contiguous()
+
+    def _scores_of(self, pixels: Tensor) -> Tensor:
+        """(channels, rows - 2 halo, cols - 2 halo) of one normalised (bands, rows, cols)."""
+        rows, cols = (self.field.output_of(length) for length in pixels.shape[1:])
+        found: Tensor = self.network(pixels[None].to(self.dtype))[0]
+        row, col = (found.shape[1] - rows) // 2, (found.shape[2] - cols) // 2
+        return found[:, row : row + rows, col : col + cols].to(self._wide).contiguous()
 
 
 def _normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -209,6 +226,7 @@ def load(
     device: str = "auto",
     precision: Precision = "fp32",
     threads: int | None = None,
+    tta: Tta = "none",
 ) -> TorchModel:
     """The model of a `.safetensors` file.
 
@@ -220,6 +238,8 @@ def load(
     device = resolve_device(device)
     if threads is not None and threads < 1:
         raise UsageError("E-OPTION", option="--threads", value=threads, allowed="1 or more")
+    if tta not in get_args(Tta):
+        raise UsageError("E-OPTION", option="--tta", value=tta, allowed=", ".join(get_args(Tta)))
     card = read_card(path)
     network = build(card, path)
     content = weights.read(network, path)
@@ -235,6 +255,7 @@ def load(
         device=device,
         dtype=_DTYPES[precision],
         threads=threads,
+        tta=tta,
     )
 
 
