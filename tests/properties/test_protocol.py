@@ -43,7 +43,7 @@ from tilseg.model import BandStatistics, Prediction
 from tilseg.plan import Plan, TileGrid
 from tilseg.receptive_field import ReceptiveField
 from tilseg.source import Source, open_source
-from tilseg.verbs import run as run_module
+from tilseg.verbs import stages
 from tilseg.window import Size
 from tilseg.workspace import Workspace
 
@@ -131,7 +131,7 @@ def _start(
     code = BUG
     try:
         infer.load_model = lambda path, **_: Comparison(path)
-        run_module.run_blocks = _in_turn
+        stages.run_blocks = _in_turn
         progress = (lambda _: None) if change is None else _die_before(change)
         tilseg.run(plan, output, outputs=outputs, overwrite=overwrite, progress=progress)
         code = 0

@@ -1,0 +1,395 @@
+"""One start of one run, in stages that may run in different threads: look, begin, predict, publish."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from tilseg.card import Card, read_card
+from tilseg.disk import Need, check_disk, needed, tree_bytes
+from tilseg.errors import (
+    BlocksFailed,
+    ExistsError,
+    InputError,
+    Stopped,
+    UsageError,
+)
+from tilseg.exactness import inexactness
+from tilseg.fingerprint import adopt, differences, fingerprint, plan_from_json, plan_to_json
+from tilseg.finish import Finisher, Phase
+from tilseg.infer import BlockFailure, Job, versions
+from tilseg.journal import BadTile, BlockRecord, Journal
+from tilseg.nodata import NODATA
+from tilseg.ownership import check_apart
+from tilseg.plan import Plan, RegionOptions
+from tilseg.polygons.files import check_formats
+from tilseg.receipt import bad_tiles
+from tilseg.regions.measuring import Measuring
+from tilseg.resume import recover
+from tilseg.schedule import IN_PROCESS, Cluster, run_blocks
+from tilseg.source import Source
+from tilseg.sources.resampled import open_planned
+from tilseg.stores import MASK
+from tilseg.where.chosen import skipped_blocks
+from tilseg.workspace import Workspace
+
+_log = logging.getLogger("tilseg")
+
+OUTPUTS = ("zarr", "tif")
+# A block that was under way at this many deaths of its driver is tried in a process of its own.
+_SUSPECT_DEATHS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a phase is: `done` of `total` pixels; those of skipped blocks are not counted."""
+
+    phase: Phase
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run did.
+
+    status: "complete", or "degraded" when tiles had to be left as nodata. computed: whether
+    anything was done now; False when the result was there already. done: blocks computed now;
+    kept: computed in an earlier start; the others were skipped. bad: the tiles left as nodata. summary: the
+    content of summary.json.
+    """
+
+    status: Literal["complete", "degraded"]
+    output: Path
+    computed: bool
+    done: int
+    kept: int
+    bad: tuple[BadTile, ...]
+    summary: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a plan is carried out; nothing here changes a pixel that can be computed.
+
+    outputs: some of "zarr" (mask.zarr) and "tif" (mask.tif). cluster: where blocks run.
+    overwrite: replace a result or an unfinished run that differs; the old one stays until the
+    new one is complete. on_bad_tile: "fail" publishes nothing when a tile can't be computed,
+    "mask" leaves it as nodata and names it.
+    """
+
+    outputs: tuple[str, ...] = OUTPUTS
+    cluster: Cluster = IN_PROCESS
+    overwrite: bool = False
+    on_bad_tile: Literal["fail", "mask"] = "fail"
+
+    def __post_init__(self) -> None:
+        for name in self.outputs:
+            if name not in OUTPUTS:
+                raise UsageError("E-OPTION", option="outputs", value=name, allowed="zarr, tif")
+
+
+class Start:
+    """One start of one run, from the look at what is there to the publication.
+
+    The stages are `look`, `begin`, `predict` and `publish`, in this order and all under the
+    workspace's lock; `leave` ends those before `publish`. A context, which closes the image.
+
+    progress: called in the thread of each stage. stop: asked in it, and from others.
+
+    Raises, before anything is written, UsageError, InputError, OutputError and ModelError for a
+    plan that can't be carried out there.
+    """
+
+    def __init__(
+        self,
+        space: Workspace,
+        plan: Plan,
+        options: RunOptions,
+        progress: Callable[[Progress], None] = lambda _: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.space = space
+        self.plan, self.options = _for_one_file(space, plan, options)
+        self.progress = progress
+        self.stop = stop
+        self.card: Card = read_card(plan.model)
+        self.source: Source = open_planned(plan)
+        try:
+            self._check()
+            self.identity = self.source.identity()
+        except BaseException:
+            self.source.close()
+            raise
+        self.inexact: dict[str, Any] | None = None
+        self.journal: Journal | None = None
+        self.kept = 0
+        self.seconds: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.source.close()
+
+    def _check(self) -> None:
+        check_formats(self.plan.regions)
+        # Refuses a least area in a unit that the mask does not have.
+        Measuring.of_run(self.plan, self.source, self.card, NODATA)
+        inputs = [*self.source.files, Path(self.plan.model), *self.plan.selection.files]
+        check_apart(self.space.places, inputs)
+        self.space.check_parent()
+
+    def carry_out(self) -> RunReport:
+        """All stages, one after the other."""
+        finished = self.look()
+        if finished is not None:
+            return finished
+        try:
+            self.begin()
+            self.predict()
+        finally:
+            self.leave()
+        return self.publish()
+
+    def look(self) -> RunReport | None:
+        """Mend what an earlier start left half done; the report of a result that is this run's."""
+        self.space.repair()
+        return self._finished()
+
+    def begin(self) -> None:
+        """Take over an unfinished run, or begin a new one; read back what is there of it."""
+        began = time.perf_counter()
+        check_disk(self.space.final, self._need(), tree_bytes(self.space.partial))
+        self._begin_or_resume()
+        self.journal = Journal(self.space.journal)
+        self.kept = self._keep_what_holds(self.journal)
+        self.seconds["begin"] = time.perf_counter() - began
+
+    def predict(self) -> None:
+        """Compute every block that is not there yet."""
+        assert self.journal is not None
+        began = time.perf_counter()
+        self._predict(self.journal)
+        self.seconds["predict"] = time.perf_counter() - began
+
+    def leave(self) -> None:
+        """Close the journal, and forget a run that ends before its first block."""
+        if self.journal is None:
+            return
+        self.journal.close()
+        if not self.journal.records and self.space.lock.is_mine():
+            self.space.discard()
+
+    @property
+    def stores(self) -> Path:
+        """Folder of the stores; one that is no output is there until the result is published."""
+        return (
+            self.space.result if "zarr" in self.options.outputs else self.space.partial / "stores"
+        )
+
+    def _prints(self, plan: Plan) -> dict[str, Any]:
+        return fingerprint(plan, self.identity, self.options.outputs)
+
+    def _need(self, level0: int = 0) -> Need:
+        classes = len(self.card.classes)
+        is_map = self.source.georef.is_map
+        outputs = self.options.outputs
+        return needed(self.plan, classes, outputs, is_map=is_map, level0=level0)
+
+    def _finished(self) -> RunReport | None:
+        """The report of a result that is there already and is this run's."""
+        if self.options.overwrite:
+            self.space.check_replaceable()
+            return None
+        receipt = self.space.receipt()
+        if receipt is None:
+            return None
+        plan = adopt(self.plan, plan_from_json(receipt["plan"]))
+        differ = differences(receipt["fingerprint"], self._prints(plan))
+        if not differ and receipt["status"] == "degraded" and self.options.on_bad_tile == "fail":
+            differ = "on-bad-tile (mask -> fail)"
+        missing = self.space.missing(receipt)
+        if missing:
+            differ = differ or f"{missing[0]} (missing)"
+        if differ:
+            raise ExistsError("E-EXISTS", path=self.space.final, fields=differ)
+        self.space.discard_same(receipt["fingerprint"])
+        summary = receipt["summary"]
+        bad = bad_tiles(receipt)
+        kept = summary["blocks"]["done"] + summary["blocks"]["kept"]
+        return RunReport(receipt["status"], self.space.final, False, 0, kept, bad, summary)
+
+    def _begin_or_resume(self) -> None:
+        """Take over an unfinished run that is the same, or begin a new one."""
+        unfinished = self._unfinished()
+        if unfinished is not None:
+            plan = adopt(self.plan, plan_from_json(unfinished["plan"]))
+            differ = differences(unfinished["fingerprint"], self._prints(plan))
+            if not differ:
+                self.plan = plan
+                self.inexact = unfinished["inexact"]
+                return
+            if not self.options.overwrite:
+                raise ExistsError("E-PARTIAL", path=self.space.partial, fields=differ)
+        self.inexact = inexactness(self.plan, self.source) if self.card.inexact else None
+        content = {"fingerprint": self._prints(self.plan), "plan": plan_to_json(self.plan)}
+        self.space.begin(content | {"inexact": self.inexact})
+
+    def _unfinished(self) -> dict[str, Any] | None:
+        try:
+            return self.space.unfinished()
+        except ExistsError:
+            if self.options.overwrite:
+                return None
+            raise
+
+    def _keep_what_holds(self, journal: Journal) -> int:
+        """Leave in the journal the blocks that are there and sound; returns how many of them the
+        network has computed."""
+        before = len(journal.records)
+        recover(
+            self.space.result,
+            self.stores,
+            self.plan,
+            journal,
+            classes=len(self.card.classes),
+            keep_bad=self.options.on_bad_tile == "mask",
+            progress=lambda done, total: self._report("recover", done, total, len(journal.records)),
+        )
+        kept = len(journal.records)
+        if before:
+            again = f"; {before - kept:,} are computed again" if kept < before else ""
+            total = len(self.plan.grid)
+            _log.info("resuming: %s of %s blocks verified%s", f"{kept:,}", f"{total:,}", again)
+        return sum(record.skipped is None for record in journal.records.values())
+
+    def _predict(self, journal: Journal) -> None:
+        """Compute every block the journal lacks."""
+        grid = self.plan.grid
+        skipped = skipped_blocks(self.plan.selection, grid)
+        pixels = {b.index: b.write.size.area for b in grid if b.index not in skipped}
+        total = sum(pixels.values())
+        done = sum(pixels.get(index, 0) for index in journal.records)
+        self.progress(Progress("predict", done, total))
+
+        def on_record(record: BlockRecord) -> None:
+            nonlocal done
+            self.space.lock.check()
+            journal.append(record)
+            done += pixels.get(record.index, 0)
+            self.progress(Progress("predict", done, total))
+
+        pending = [index for index in range(len(grid)) if index not in journal.records]
+        if not pending:
+            return
+        self._end_if_asked(len(journal.records))
+        alone = [index for index in pending if journal.deaths[index] >= _SUSPECT_DEATHS]
+        journal.begin_driver()
+        failed = run_blocks(
+            Job(self.plan, str(self.stores), versions()),
+            [index for index in pending if index not in set(alone)],
+            cluster=self.options.cluster,
+            mask_bad=self.options.on_bad_tile == "mask",
+            alone=alone,
+            on_begin=journal.begin,
+            on_record=on_record,
+            stop=self.stop,
+        )
+        if len(journal.records) < len(grid):
+            self._give_up(failed, len(journal.records))
+
+    def _give_up(self, failed: list[BlockFailure], done: int) -> None:
+        total = len(self.plan.grid)
+        self._end_if_asked(done)
+        # A file that is being written over is the cause, not the tiles that it spoils.
+        self._recheck_input()
+        tiles = [tile for failure in failed for tile in failure.bad]
+        first = min(tiles, key=lambda tile: tile.window)
+        raise BlocksFailed(
+            "E-BLOCKS-FAILED",
+            failed=len(failed),
+            total=total,
+            tiles=len(tiles),
+            first=f"{first.window}: {first.reason}",
+        )
+
+    def publish(self) -> RunReport:
+        """Make the files of the result from its blocks, and give it its name."""
+        assert self.journal is not None
+        records, kept = self.journal.records, self.kept
+        level0 = tree_bytes(self.stores / MASK / "0" / "c")
+        check_disk(self.space.final, self._need(level0), level0)
+        finisher = Finisher(
+            self.space.result,
+            self.stores,
+            self.plan,
+            self.source,
+            self.card,
+            Measuring.of_run(self.plan, self.source, self.card, NODATA),
+            self._prints(self.plan),
+            bool(self.space.single),
+            lambda phase, done, total: self._report(phase, done, total, len(self.plan.grid)),
+        )
+        began = time.perf_counter()
+        finisher.write_masks(records, self.options.outputs)
+        regions = finisher.write_regions(records)
+        finish = time.perf_counter() - began
+        seconds = {"predict": self.seconds["predict"], "finish": finish}
+        summary = finisher.write_texts(
+            records,
+            regions,
+            inexact=self.inexact,
+            kept=kept,
+            seconds={**seconds, "total": self.seconds["begin"] + sum(seconds.values())},
+        )
+        self._recheck_input()
+        self.space.publish()
+        bad = tuple(tile for index in sorted(records) for tile in records[index].bad)
+        status: Literal["complete", "degraded"] = "degraded" if bad else "complete"
+        done = summary["blocks"]["done"]
+        return RunReport(status, self.space.final, True, done, kept, bad, summary)
+
+    def _report(self, phase: Phase, done: int, total: int, blocks: int) -> None:
+        self.progress(Progress(phase, done, total))
+        self._end_if_asked(blocks)
+
+    def _end_if_asked(self, blocks: int) -> None:
+        if self.stop():
+            raise Stopped("E-STOPPED", done=blocks, total=len(self.plan.grid))
+
+    def _recheck_input(self) -> None:
+        try:
+            now = self.source.identity()
+        except (OSError, InputError) as error:
+            fields = "it can't be read any more"
+            raise InputError("E-INPUT-CHANGED", path=self.plan.source, fields=fields) from error
+        changed = [name for name in now if now[name] != self.identity.get(name)]
+        if changed:
+            fields = ", ".join(changed)
+            raise InputError("E-INPUT-CHANGED", path=self.plan.source, fields=fields)
+
+
+def _for_one_file(space: Workspace, plan: Plan, options: RunOptions) -> tuple[Plan, RunOptions]:
+    """Plan and options as they are where the output is one file, the mask alone."""
+    if not space.single:
+        return plan, options
+    refused = "probabilities" if plan.probabilities else ""
+    if plan.regions not in (None, *_unasked(plan)):
+        refused = refused or "tables of regions"
+    if refused:
+        allowed = f"a result directory, which has room for {refused}"
+        raise UsageError("E-OPTION", option="--output", value=space.final.name, allowed=allowed)
+    outputs = (Path(space.single).suffix.removeprefix("."),)
+    return replace(plan, regions=None), replace(options, outputs=outputs)
+
+
+def _unasked(plan: Plan) -> tuple[RegionOptions, ...]:
+    """The options of regions that a plan has where nobody has chosen any."""
+    card = read_card(plan.model)
+    names = [info.name for info in card.classes]
+    return RegionOptions(instances=None), RegionOptions().settled(card.instances, names)
