@@ -219,6 +219,10 @@ INPUT: Words = {
         "{path}: has {bands} bands",
         "give a map of classes with one, or with three of colours that --legend explains",
     ),
+    "E-OBJECTS-NONE": (
+        "{path}: holds no labels.zarr, which numbers objects",
+        "make it: `tilseg run --labels`, or `tilseg measure --labels -o FOLDER` and give FOLDER",
+    ),
     "E-CLASSES-NEGATIVE": (
         "{path}: holds the class {value}, where classes are 0 and above",
         "name that value with --ignore if it means nothing",

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 @click.argument("pred", type=click.Path(path_type=Path))
 @click.argument("truth", type=click.Path(path_type=Path))
 @click.option(
+    "--objects",
+    is_flag=True,
+    help="The numbers of PRED and TRUTH are objects, not classes; of a result, its labels.zarr.",
+)
+@click.option(
     "--ignore",
     type=int,
     multiple=True,

@@ -13,8 +13,9 @@ from tilseg.metrics.codes import NONE, CodedPair
 from tilseg.metrics.confusion import joint_counts
 from tilseg.metrics.difference import DifferenceCounter
 from tilseg.metrics.em import score_partition
+from tilseg.metrics.numbered import NumberedOverlaps, Numbers
 from tilseg.metrics.objects import count_objects
-from tilseg.metrics.overlap import OverlapCounter
+from tilseg.metrics.overlap import OverlapCounter, Overlaps
 from tilseg.metrics.score import Score, class_scores
 from tilseg.regions.components import Connectivity
 from tilseg.sink import windows_of
@@ -29,13 +30,15 @@ def compare(
     *,
     tolerance: float = 2.0,
     connectivity: Connectivity = 2,
+    numbers: Callable[[Window], Numbers] | None = None,
     differences: DifferenceCounter | None = None,
     block: Size = BLOCK,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Score:
     """The score of two maps, equal for every size of blocks.
 
-    tolerance: of the boundary F1, in pixels. differences: takes every block too. progress:
+    tolerance: of the boundary F1, in pixels. numbers: of the objects of both maps in a window,
+    where they are not the pieces of the classes. differences: takes every block too. progress:
     called with (pixels done, pixels in all). Memory holds a block with its halo, a row of
     pixels, and a few numbers an object.
 
@@ -46,7 +49,8 @@ def compare(
     reach = halo_of(tolerance)
     confusion = np.zeros((256, 256), np.int64)
     boundaries = _no_boundaries()
-    overlaps = OverlapCounter(pair.shape, pair.background, connectivity)
+    pieces = OverlapCounter(pair.shape, pair.background, connectivity)
+    numbered = NumberedOverlaps()
     done = 0
     for window in windows_of(pair.shape, block):
         wide = Window(
@@ -56,7 +60,10 @@ def compare(
         predicted, truth = pair.read(wide)
         ours, theirs = predicted[core.slices], truth[core.slices]
         confusion += joint_counts(ours, theirs)
-        overlaps.add(window, ours, theirs)
+        if numbers is None:
+            pieces.add(window, ours, theirs)
+        else:
+            numbered.add(*numbers(window))
         if differences is not None:
             differences.add(window, ours, theirs)
         # What is ignored is no class that a boundary could lie beside.
@@ -65,23 +72,24 @@ def compare(
         boundaries += count_boundaries(predicted, truth, core, tolerance)
         done += window.size.area
         progress(done, whole.size.area)
-    return _score(pair, confusion, boundaries, overlaps, tolerance, connectivity)
+    table = pieces.finish() if numbers is None else numbered.finish()
+    neighbours = None if numbers is not None else 4 if connectivity == 1 else 8
+    return _score(pair, confusion, boundaries, table, tolerance, neighbours)
 
 
 def _score(
     pair: CodedPair,
     confusion: NDArray[np.int64],
     boundaries: BoundaryCounts,
-    overlaps: OverlapCounter,
+    table: Overlaps,
     tolerance: float,
-    connectivity: Connectivity,
+    neighbours: int | None,
 ) -> Score:
     predicted, truth, count = pair.predicted, pair.truth, len(pair.values)
     matrix = confusion[:count, :count]
     if not matrix.any():
         reason = f"no pixel has a class both here and in {predicted.path}"
         raise InputError("E-CLASSES-NONE", path=truth.path, reason=reason)
-    table = overlaps.finish()
     by_class, everything = count_objects(table, count)
     objects = [None if code == pair.background else by_class[code] for code in range(count)]
     return Score(
@@ -104,7 +112,7 @@ def _score(
         objects=everything,
         partition=score_partition(table),
         tolerance=tolerance,
-        neighbours=4 if connectivity == 1 else 8,
+        neighbours=neighbours,
         notes=(*predicted.notes, *truth.notes),
     )
 

@@ -70,7 +70,8 @@ class Score:
     ignored: pixels where the truth has no class; not_predicted: where only the prediction has
     none. background: value of the class that forms no objects, or None.
     objects: all classes together. partition: the maps as partitions into objects.
-    tolerance: of the boundary F1 in pixels; neighbours: 4 or 8, of pixels of one object.
+    tolerance: of the boundary F1 in pixels; neighbours: 4 or 8, of pixels of one object, or None
+    where objects are numbered.
     notes: what should be known of how the maps were read.
 
     Means are over the classes whose figure is not 0 / 0.
@@ -88,7 +89,7 @@ class Score:
     objects: ObjectCounts
     partition: PartitionScore
     tolerance: float
-    neighbours: int
+    neighbours: int | None
     notes: tuple[str, ...]
 
     @property
@@ -164,6 +165,8 @@ class Score:
             },
             "partition": {
                 "adapted_rand_error": partition.adapted_rand_error,
+                "v_rand": partition.v_rand,
+                "v_info": partition.v_info,
                 "variation_of_information": partition.variation_of_information,
                 "split": partition.split,
                 "merge": partition.merge,

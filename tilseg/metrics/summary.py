@@ -41,6 +41,7 @@ def overall(score: Score) -> list[tuple[str, str, str]]:
             figure(partition.adapted_rand_error),
             "of the objects as a partition; 0 is best",
         ),
+        ("V-Info", figure(partition.v_info), f"1 is best; V-Rand {figure(partition.v_rand)}"),
         (
             "variation of information",
             figure(partition.variation_of_information),

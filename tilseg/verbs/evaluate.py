@@ -12,15 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilseg.errors import UsageError
-from tilseg.metrics.codes import coded_pair
+from tilseg.metrics.codes import CodedPair, coded_pair
 from tilseg.metrics.compare import compare
 from tilseg.metrics.difference import DifferenceCounter
+from tilseg.metrics.numbered import Numbers
 from tilseg.metrics.score import Score
 from tilseg.truth.align import on_grid_of
 from tilseg.truth.class_map import ClassMap
 from tilseg.truth.features import is_vector, read_features
 from tilseg.truth.legend import Legend, read_legend
+from tilseg.truth.numbered import open_numbered
 from tilseg.truth.raster import open_raster
+from tilseg.window import Window
 
 Image = str | os.PathLike[str] | NDArray[Any]
 
@@ -32,6 +35,7 @@ def evaluate(
     prediction: Image,
     truth: Image,
     *,
+    objects: bool = False,
     ignore: Sequence[int] | None = None,
     align: bool = False,
     legend: str | os.PathLike[str] | None = None,
@@ -44,6 +48,8 @@ def evaluate(
 
     prediction: a mask as a file, an array, a mask.zarr or the directory of a run. truth: the
     same, or polygons (GeoJSON, COCO, GeoPackage), burnt on the prediction's grid.
+    objects: the numbers of both are objects, not classes, and 0 is none: label images, or of a
+    result its labels.zarr. What touches is then apart, as the numbers say.
     ignore: values that are no class; None for 255, 65535 and nodata, see `open_raster`.
     align: bring a truth on another grid to the prediction's, by the nearest pixel.
     legend: a file that turns colours, numbers or words into classes.
@@ -62,13 +68,16 @@ def evaluate(
         from tilseg.metrics.page import check_output, write_evaluation
 
         check_output(place)
+    if objects and (align or legend is not None):
+        allowed = "label images on one grid, without align and legend"
+        raise UsageError("E-OPTION", option="objects", value=True, allowed=allowed)
     named = None if legend is None else read_legend(Path(legend))
     with ExitStack() as stack:
-        predicted = open_raster(prediction, named, ignore, numbers=False)
-        stack.callback(predicted.close)
-        true = _open_truth(truth, predicted, named, ignore, align=align)
-        stack.callback(true.close)
-        pair = coded_pair(predicted, true)
+        numbers = None
+        if objects:
+            pair, numbers = _numbered(prediction, truth, ignore, stack)
+        else:
+            pair = _classes(prediction, truth, named, ignore, stack, align=align)
         differences = None
         if place is not None:
             differences = DifferenceCounter(pair.shape, _LONGEST_PICTURE, pair.background)
@@ -76,12 +85,42 @@ def evaluate(
             pair,
             tolerance=tolerance,
             connectivity=1 if connectivity == 4 else 2,
+            numbers=numbers,
             differences=differences,
             progress=progress,
         )
     if place is not None and differences is not None:
         write_evaluation(score, differences, place)
     return score
+
+
+def _classes(
+    prediction: Image,
+    truth: Image,
+    legend: Legend | None,
+    ignore: Sequence[int] | None,
+    stack: ExitStack,
+    *,
+    align: bool,
+) -> CodedPair:
+    predicted = open_raster(prediction, legend, ignore, numbers=False)
+    stack.callback(predicted.close)
+    true = _open_truth(truth, predicted, legend, ignore, align=align)
+    stack.callback(true.close)
+    return coded_pair(predicted, true)
+
+
+def _numbered(
+    prediction: Image, truth: Image, ignore: Sequence[int] | None, stack: ExitStack
+) -> tuple[CodedPair, Callable[[Window], Numbers]]:
+    predicted, true = (open_numbered(each, ignore) for each in (prediction, truth))
+    stack.callback(predicted.close)
+    stack.callback(true.close)
+    on_grid_of(true, predicted, align=False)
+    return (
+        coded_pair(predicted, true),
+        lambda window: (predicted.numbers(window), true.numbers(window)),
+    )
 
 
 def _open_truth(
