@@ -21,13 +21,14 @@ def big_image(
     *,
     quality: int = 85,
     tissue: Callable[[np.ndarray, np.ndarray], np.ndarray] = lambda *_: np.True_,
+    pyramid: bool = False,
 ) -> Path:
     """A tiled JPEG TIFF of any size in seconds: one picture mirrored to a period of 1024 px.
 
     Only the sixteen tiles of a period are ever encoded; every reader sees the whole image.
     tissue: whether pixels, by (rows, 1) and (cols,), show the picture; the others are glass.
+    pyramid: with levels of 1/4 and 1/16 behind it, as scanners write them.
     """
-    import imagecodecs
     import skimage.data
     import tifffile
 
@@ -35,7 +36,34 @@ def big_image(
         return path
     picture = skimage.data.immunohistochemistry()
     period = np.pad(picture, ((0, 512), (0, 512), (0, 0)), mode="symmetric")
-    side = len(period) // TILE
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        for factor in (1, 4, 16) if pyramid else (1,):
+            side = len(period) // factor
+            small = period.reshape(side, factor, side, factor, 3).mean(axis=(1, 3)).astype(np.uint8)
+            size = (rows // factor, cols // factor)
+            file.write(
+                _tiles(small, size, quality, lambda r, c, f=factor: tissue(r * f, c * f)),
+                shape=(*size, 3),
+                dtype=np.uint8,
+                tile=(TILE, TILE),
+                photometric="ycbcr",
+                subsampling=(1, 1),
+                compression="jpeg",
+                subfiletype=int(factor > 1),
+                resolution=(1e4 / 0.5 / factor, 1e4 / 0.5 / factor),
+                resolutionunit="CENTIMETER",
+            )
+    return path
+
+
+def _tiles(
+    period: np.ndarray,
+    size: tuple[int, int],
+    quality: int,
+    tissue: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Iterator[bytes]:
+    """The JPEG tiles, row by row, of `size` (rows, cols) pixels that repeat a square `period`."""
+    import imagecodecs
 
     def encode(pixels: np.ndarray) -> bytes:
         return imagecodecs.jpeg8_encode(
@@ -46,40 +74,26 @@ def big_image(
             subsampling="444",
         )
 
-    encoded = [
-        encode(period[r * TILE : (r + 1) * TILE, c * TILE : (c + 1) * TILE])
+    times = max(1, TILE // len(period))
+    period = np.tile(period, (times, times, 1))
+    side = len(period) // TILE
+    part = {
+        (r, c): period[r * TILE : (r + 1) * TILE, c * TILE : (c + 1) * TILE]
         for r in range(side)
         for c in range(side)
-    ]
+    }
+    encoded = {place: encode(pixels) for place, pixels in part.items()}
     glass = np.full((TILE, TILE, 3), 243, np.uint8)
     bare = encode(glass)
-
-    def tiles() -> Iterator[bytes]:
-        inside = np.arange(TILE)
-        for r in range(-(-rows // TILE)):
-            for c in range(-(-cols // TILE)):
-                number = r % side * side + c % side
-                stained = tissue(r * TILE + inside[:, None], c * TILE + inside)
-                if stained.all() or not stained.any():
-                    yield encoded[number] if stained.all() else bare
-                else:
-                    picture = period[number // side * TILE :, number % side * TILE :][:TILE, :TILE]
-                    yield encode(np.where(stained[..., None], picture, glass))
-
-    tifffile.imwrite(
-        path,
-        tiles(),
-        shape=(rows, cols, 3),
-        dtype=np.uint8,
-        tile=(TILE, TILE),
-        photometric="ycbcr",
-        subsampling=(1, 1),
-        compression="jpeg",
-        bigtiff=True,
-        resolution=(1e4 / 0.5, 1e4 / 0.5),
-        resolutionunit="CENTIMETER",
-    )
-    return path
+    inside = np.arange(TILE)
+    for r in range(-(-size[0] // TILE)):
+        for c in range(-(-size[1] // TILE)):
+            place = r % side, c % side
+            stained = tissue(r * TILE + inside[:, None], c * TILE + inside)
+            if stained.all() or not stained.any():
+                yield encoded[place] if stained.all() else bare
+            else:
+                yield encode(np.where(stained[..., None], part[place], glass))
 
 
 def model_file(path: Path, *, width: int, depth: int = 4, bands: int = 3, classes: int = 2) -> Path:
