@@ -26,6 +26,7 @@ from tilseg.regions import BlockTable, RegionTable, label_blocks
 from tilseg.regions.files import LABELS, write_tables
 from tilseg.regions.measuring import Measuring
 from tilseg.regions.parts import TableStore
+from tilseg.side_by_side import side_by_side
 from tilseg.sink import load_sink
 from tilseg.sinks.labels import write_labels
 from tilseg.sinks.readback import check_export
@@ -243,8 +244,11 @@ class Finisher:
             write_durably(self.result / TISSUE, tissue_png(mask))
 
     def _check_blocks(self, stores: Stores, records: Mapping[int, BlockRecord]) -> None:
-        for record in records.values():
+        def check(record: BlockRecord) -> None:
             if not stores.holds(self.plan, record):
                 window = self.plan.grid.block_at(record.index).write
                 reason = f"other pixels at {window}"
                 raise OutputError("E-OUTPUT-READBACK", path=stores.mask.path, reason=reason)
+
+        for _ in side_by_side(check, records.values(), stores.bytes_of_block):
+            pass

@@ -16,6 +16,7 @@ from tilseg.model import Model, Precision
 from tilseg.plan import Plan, RegionOptions, TileGrid, workers_for
 from tilseg.receptive_field import ReceptiveField
 from tilseg.resolution import choose_factors
+from tilseg.side_by_side import usable_cpus
 from tilseg.source import Source
 from tilseg.sources.resampled import ResampledSource, on_grid
 from tilseg.statistics import band_statistics
@@ -62,11 +63,6 @@ def format_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
         count /= 1000
     raise AssertionError
-
-
-def usable_cpus() -> int:
-    """CPUs this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_plan(

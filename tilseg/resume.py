@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tilseg.durable import remove, writing
-from tilseg.journal import Journal
+from tilseg.journal import BlockRecord, Journal
 from tilseg.plan import Plan
+from tilseg.side_by_side import side_by_side
 from tilseg.stores import PROBABILITIES, TABLES, Stores
 
 
@@ -50,8 +51,13 @@ def recover(
     kept = {}
     areas = {index: plan.grid.block_at(index).write.size.area for index in wanted}
     done, total = 0, sum(areas.values())
-    for index, record in wanted.items():
-        if stores.holds(plan, record):
+
+    def holds(record: BlockRecord) -> bool:
+        return stores.holds(plan, record)
+
+    found = side_by_side(holds, wanted.values(), stores.bytes_of_block)
+    for (index, record), held in zip(wanted.items(), found, strict=True):
+        if held:
             kept[index] = record
         done += areas[index]
         progress(done, total)

@@ -95,6 +95,12 @@ class Stores:
         except (DamageError, FileNotFoundError):
             return False
 
+    @property
+    def bytes_of_block(self) -> int:
+        """What a whole block takes in memory."""
+        planes = 1 if self.probabilities is None else 1 + self.probabilities.count
+        return planes * self.mask.block.area
+
     def _parts(self, window: Window, shard: Path) -> list[tuple[Path, Callable[[Window], int]]]:
         """The file of a block in each store, and what tells its CRC-32, in order of `commit`."""
         parts: list[tuple[Path, Callable[[Window], int]]]

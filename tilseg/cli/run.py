@@ -87,7 +87,7 @@ def command(
     from tilseg.cli.planned import planned
     from tilseg.cli.stopping import StopRequest, die_by
     from tilseg.cli.terminal import ProgressDisplay, print_summary
-    from tilseg.planning import usable_cpus
+    from tilseg.side_by_side import usable_cpus
     from tilseg.source import image_name
     from tilseg.verbs.run import run
 

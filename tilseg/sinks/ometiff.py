@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from tilseg.side_by_side import usable_cpus
 from tilseg.sink import Mask, Progress, windows_of
 from tilseg.sinks.ngff import micrometres
 from tilseg.sinks.staging import staged
@@ -48,6 +49,7 @@ class OmeTiff:
                     tile=(_TILE, _TILE),
                     photometric="minisblack",
                     compression="zlib",
+                    maxworkers=usable_cpus(),
                     metadata=None,
                     software="tilseg",
                     **_resolution(mask, 2**level),

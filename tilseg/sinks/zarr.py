@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from tilseg.card import ClassInfo
 from tilseg.errors import InputError
 from tilseg.georef import Georef
+from tilseg.side_by_side import side_by_side
 from tilseg.sink import Progress, windows_of
 from tilseg.sinks.ngff import MaskInfo, group_json, parse_group_json
 from tilseg.sinks.shards import BlockArray, chunk_side, replace_bytes
@@ -178,8 +179,13 @@ def build_pyramid(path: Path, level0: BlockArray, progress: Progress | None) -> 
         coarser = BlockArray.create(
             path / str(level), shape, level0.block, dtype=level0.dtype, bands=level0.bands
         )
-        for window in coarser.windows():
+
+        def build(window: Window, finer: BlockArray = finer, coarser: BlockArray = coarser) -> None:
             coarser.commit(window, _decimated(finer, window))
+
+        # A block, a copy of it that is encoded, and a strip of the finer level.
+        bytes_each = 3 * level0.block.area * level0.dtype.itemsize * (level0.bands or 1)
+        for _ in side_by_side(build, coarser.windows(), bytes_each):
             done += 1
             if progress is not None:
                 progress(done, total)
