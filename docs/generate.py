@@ -78,8 +78,8 @@ _NETWORKS_NOTES = """\
   512 x 512: use large tiles, or a network with a small halo.
 - **A halo to make do with.** Networks beyond the U-Net family take a parameter `halo`. Less than
   what the network reaches is not exact, although what lies far away matters little (Luo et al. 2016,
-  [arXiv:1701.04128](https://arxiv.org/abs/1701.04128)). It can be set from Python:
-  `train(..., architecture="hrnet", network={"halo": 128})`.
+  [arXiv:1701.04128](https://arxiv.org/abs/1701.04128)). It is set in the file
+  of a training: `parameters = { halo = 128 }` in its section `[network]`.
 - **Padding.** U-Net, UNet++, FCN-8s and SegNet take no padding, but for the settings that say so. The
   others are zero-padded, and their halo keeps that away from every pixel that is kept.
 - **Up-sampling** is bilinear with `align_corners=False`. With `True`, which several of the original

@@ -18,7 +18,7 @@ from tilseg.card import read_card
 from tilseg.cli.main import main
 from tilseg.model import load_model
 from tilseg.training.checkpoint import state_path
-from tilseg.training.settings import Settings
+from tilseg.training.config import Config
 from tilseg.training.train import train
 
 PROGRAM = [sys.executable, "-c", "from tilseg.cli.main import main; main()", "train"]
@@ -37,6 +37,20 @@ def folders(tmp_path_factory):
             path.parent.mkdir(parents=True, exist_ok=True)
             tifffile.imwrite(path, array)
     return str(root / "images"), str(root / "masks")
+
+
+def _small(folders, model, steps, foreground="foreground"):
+    """The training that SMALL describes."""
+    return Config.model_validate(
+        {
+            "data": {"images": folders[0], "masks": folders[1]},
+            "classes": [{"name": "background"}, {"name": foreground}],
+            "network": {"depth": 1, "width": 4},
+            "schedule": {"steps": steps},
+            "patches": {"batch": 2, "size": 20},
+            "output": {"model": str(model)},
+        }
+    )
 
 
 def _start(*arguments):
@@ -117,13 +131,7 @@ def test_an_interrupted_training_dies_by_the_signal_and_continues(folders, tmp_p
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        whole = train(
-            *folders,
-            tmp_path / "b.safetensors",
-            classes=("background", "ellipse"),
-            network={"depth": 1, "width": 4, "norm": "batch"},
-            settings=Settings(steps=400, batch=2, patch=20),
-        )
+        whole = train(_small(folders, tmp_path / "b.safetensors", 400, "ellipse"))
     finally:
         torch.set_num_threads(threads)
     assert whole.finished
@@ -135,13 +143,7 @@ def test_an_interrupted_training_dies_by_the_signal_and_continues(folders, tmp_p
 
 def test_another_recipe_does_not_continue_a_training(folders, tmp_path, capsys):
     model = tmp_path / "c.safetensors"
-    stopped = train(
-        *folders,
-        model,
-        network={"depth": 1, "width": 4, "norm": "batch"},
-        settings=Settings(steps=50, batch=2, patch=20),
-        stop=lambda: True,
-    )
+    stopped = train(_small(folders, model, 50), stop=lambda: True)
     assert not stopped.finished
     assert stopped.metrics == {}
     assert not model.exists()
@@ -153,6 +155,25 @@ def test_another_recipe_does_not_continue_a_training(folders, tmp_path, capsys):
     code, line = _refused(capsys, *folders, "-o", model, *SMALL, "--steps=50")
     assert code == 4
     assert "E-TRAIN-STATE" in line
+
+
+def test_a_file_is_trained_from_and_ends_when_nothing_gets_better(folders, tmp_path, capsys):
+    file, model = tmp_path / "shapes.toml", tmp_path / "f.safetensors"
+    file.write_text(
+        f'data = {{ images = "{folders[0]}", masks = "{folders[1]}" }}\n'
+        f'output.model = "{model}"\n'
+        "network = { depth = 1, width = 4 }\npatches = { size = 20, batch = 2 }\n"
+        # So small a rate changes no validation.
+        "optimizer.learning-rate = 1e-12\n"
+        "schedule = { steps = 100, validations = 50, patience = 3 }\n"
+    )
+    assert _done([file, "--seed=2"]) == 0
+    training = read_card(model).training
+    assert training["seed"] == 2
+    assert training["schedule"]["patience"] == 3
+    assert training["step"] == 2
+    assert "step 8," in capsys.readouterr().err
+    assert not state_path(model).exists()
 
 
 @pytest.mark.parametrize(
@@ -167,7 +188,7 @@ def test_another_recipe_does_not_continue_a_training(folders, tmp_path, capsys):
         (["--depth=9"], 2, "E-USAGE"),
         (["--validation-fraction=1"], 2, "E-USAGE"),
         (["--device=gpu"], 2, "E-OPTION"),
-        (["--network=unett"], 2, "E-USAGE"),
+        (["--network=unett"], 2, "E-OPTION"),
         (["--network=pspnet-small", "--depth=2"], 6, "E-MODEL-PARAMETERS"),
         (["--loss=dise"], 2, "E-OPTION"),
         (["--class-weights=1,x"], 2, "E-OPTION"),
@@ -204,10 +225,10 @@ def test_a_training_begins_with_weights_and_says_how_many(folders, tmp_path, cap
     assert begun["of"] - begun["taken"] == 2
     assert begun["of"] > count  # batch norm, which a loaded network has folded
     assert f"begins with {begun['taken']} of its {begun['of']} weights" in capsys.readouterr().err
-    assert read_card(first).training["loss"] == "tversky+focal"
-    assert read_card(first).training["class_weights"] == [1, 3]
+    assert read_card(first).training["loss"]["terms"] == "tversky+focal"
+    assert [each["weight"] for each in read_card(first).training["classes"]] == [1, 3]
     assert [info.color for info in read_card(first).classes] == ["#102030", "#0072b2"]
-    assert training["loss"] == "cross-entropy+dice"
+    assert training["loss"]["terms"] == "cross-entropy+dice"
 
 
 def _done(arguments):

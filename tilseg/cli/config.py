@@ -27,7 +27,7 @@ def load_config(ctx: click.Context, param: click.Parameter, value: Path | None) 
     """
     if value is None:
         return
-    text = _read(value)
+    content, text = read_toml(value)
     known = {
         option.removeprefix("--"): parameter
         for parameter in ctx.command.params
@@ -35,27 +35,34 @@ def load_config(ctx: click.Context, param: click.Parameter, value: Path | None) 
         if option.startswith("--") and option.removeprefix("--") not in _NOT_HERE
     }
     defaults: dict[str, Any] = {}
-    for key, setting in _parse(value, text).items():
-        place = _place(text, key)
+    for key, setting in content.items():
+        place = line_of(text, key)
         if key not in known:
             reason = f"{place}unknown key {key!r}{nearest(key, known)}"
-            raise _refuse(value, reason, f"allowed are {', '.join(known)}")
+            raise refuse(value, reason, f"allowed are {', '.join(known)}")
         option = known[key]
         wanted = _wanted(option, setting)
         if wanted:
             reason = f"{place}{key} is {_shown(setting)}"
-            raise _refuse(value, reason, f"write it as {wanted}")
+            raise refuse(value, reason, f"write it as {wanted}")
         try:
             option.type_cast_value(ctx, setting)
         except click.BadParameter as error:
-            raise _refuse(value, f"{place}{key}: {error.message.rstrip('.')}") from None
+            raise refuse(value, f"{place}{key}: {error.message.rstrip('.')}") from None
         except UsageError as error:
-            raise _refuse(value, f"{place}{key}: {error.problem}", error.advice) from None
+            raise refuse(value, f"{place}{key}: {error.problem}", error.advice) from None
         defaults[str(option.name)] = setting
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
 
-def _refuse(path: Path, reason: str, do: str = "correct the file") -> UsageError:
+def read_toml(path: Path) -> tuple[dict[str, Any], str]:
+    """What a TOML file says, and its text. Raises UsageError E-CONFIG."""
+    text = _read(path)
+    return _parse(path, text), text
+
+
+def refuse(path: Path, reason: str, do: str = "correct the file") -> UsageError:
+    """The error of a file that says what can't be."""
     return UsageError("E-CONFIG", path=path, reason=reason, do=do)
 
 
@@ -64,23 +71,23 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
-        raise _refuse(path, "no such file", "check the path") from None
+        raise refuse(path, "no such file", "check the path") from None
     except OSError as error:
-        raise _refuse(path, f"can't be read: {error.strerror}", "check the path") from None
+        raise refuse(path, f"can't be read: {error.strerror}", "check the path") from None
     if len(content) > _MAX_BYTES:
-        raise _refuse(path, "is larger than 1 MiB", "give a TOML file of options")
+        raise refuse(path, "is larger than 1 MiB", "give a TOML file of options")
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise _refuse(path, f"line {line} is not UTF-8 text", "save it as UTF-8") from None
+        raise refuse(path, f"line {line} is not UTF-8 text", "save it as UTF-8") from None
 
 
 def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise _refuse(path, "is nested too deeply") from None
+        raise refuse(path, "is nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
         found = _LINE.search(str(error))
         lines = text.rstrip().split("\n")
@@ -89,14 +96,21 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
         if words == "Cannot overwrite a value":
             words = "this key is given for the second time"
         reason = f"line {number} ({lines[number - 1].strip()}): {words}"
-        raise _refuse(path, reason, "correct it; the file is TOML") from None
+        raise refuse(path, reason, "correct it; the file is TOML") from None
 
 
-def _place(text: str, key: str) -> str:
-    """ "line 3: ", or nothing where the key is not written as itself."""
-    name = re.escape(key)
-    found = re.search(rf"""^[ \t]*["'\[]*{name}["'\]]*[ \t]*(?:[=.]|$)""", text, re.MULTILINE)
-    return f"line {text[: found.start()].count(chr(10)) + 1}: " if found else ""
+def line_of(text: str, key: str, section: str = "") -> str:
+    """ "line 3: ", or nothing where the key is not written as itself; section: that it is in."""
+    begin = _written(text, section, 0) if section else 0
+    found = None if begin is None else _written(text, key, begin)
+    return "" if found is None else f"line {text[:found].count(chr(10)) + 1}: "
+
+
+def _written(text: str, name: str, begin: int) -> int | None:
+    """Where a line begins with a key or the name of a section."""
+    pattern = rf"""^[ \t]*["'\[]*{re.escape(name)}["'\]]*[ \t]*(?:[=.]|$)"""
+    found = re.compile(pattern, re.MULTILINE).search(text, begin)
+    return found.start() if found else None
 
 
 def _wanted(option: click.Parameter, setting: Any) -> str:

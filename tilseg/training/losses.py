@@ -105,19 +105,19 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 _OF_PIXELS = ("cross-entropy", "focal")
 
 
-def make_loss(names: str, class_weights: Sequence[float] = ()) -> Loss:
-    """The sum of the losses in a text such as "cross-entropy+dice".
+def loss_terms(names: str, class_weights: Sequence[float] = ()) -> dict[str, Loss]:
+    """The losses whose sum a text such as "cross-entropy+dice" names, by their names.
 
     class_weights: of the losses that are means over pixels. Raises UsageError E-OPTION.
     """
-    parts = []
+    terms: dict[str, Loss] = {}
     for name in names.split("+"):
-        if name not in LOSSES:
+        if name not in LOSSES or name in terms:
             allowed = f"{', '.join(LOSSES)}, or a sum such as cross-entropy+dice"
             raise UsageError("E-OPTION", option="--loss", value=names, allowed=allowed)
         options = {"class_weights": class_weights} if name in _OF_PIXELS else {}
-        parts.append(functools.partial(LOSSES[name], **options))
-    return lambda logits, labels: torch.stack([part(logits, labels) for part in parts]).sum()
+        terms[name] = functools.partial(LOSSES[name], **options)
+    return terms
 
 
 def deep_supervision(

@@ -1,4 +1,4 @@
-"""How a network is trained, as plain numbers: what a seed and a card need to say it again."""
+"""How strongly training patches are changed, as plain numbers."""
 
 from __future__ import annotations
 
@@ -34,28 +34,3 @@ AUGMENTATIONS = {
         zoom=(0.6, 1.6), gain=0.25, shift=0.2, mix=0.3, gamma=0.25, blur=1.0, noise=0.15
     ),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How long and how a network is trained.
-
-    steps: gradient steps at most; minutes: of wall time at most, None for no such bound.
-    batch: patches a step; patch: side of their labels in pixels, at least. loss: a sum of names
-    in `tilseg.training.losses.LOSSES`; cross-entropy and Dice weigh alike, as in nnU-Net (Isensee
-    et al. 2021, doi:10.1038/s41592-020-01008-z). class_weights: how much a pixel of each class
-    counts in cross-entropy and focal loss, () for all alike. averaging: decay of the average of
-    the weights.
-    """
-
-    steps: int = 3000
-    minutes: float | None = None
-    batch: int = 4
-    patch: int = 196
-    seed: int = 0
-    augmentation: Augmentation = AUGMENTATIONS["light"]
-    loss: str = "cross-entropy+dice"
-    class_weights: tuple[float, ...] = ()
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
-    averaging: float = 0.995
