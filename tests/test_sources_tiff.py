@@ -57,6 +57,22 @@ class TestOmePyramid(TiffContract):
         assert [tuple(one.size) for one in source.levels] == [(211, 157), (106, 79), (53, 40)]
 
 
+class TestPlainPyramidInSubdirectories(TiffContract):
+    """As tifffile writes one that is not asked for OME."""
+
+    def write(self, folder: Path) -> Path:
+        full = texture(211, 157, 3)
+        with tifffile.TiffWriter(folder / "a.tif") as file:
+            options: Any = {"tile": (64, 48), "compression": "zlib", "photometric": "rgb"}
+            file.write(full, subifds=2, **options)
+            file.write(full[::2, ::2], subfiletype=1, **options)
+            file.write(full[::4, ::4], subfiletype=1, **options)
+        return folder / "a.tif"
+
+    def test_has_all_levels(self, source: Source) -> None:
+        assert [tuple(one.size) for one in source.levels] == [(211, 157), (106, 79), (53, 40)]
+
+
 class TestPyramidOfSeparateBands(TiffContract):
     def write(self, folder: Path) -> Path:
         full = np.moveaxis(texture(131, 211, 3, np.uint16), -1, 0)

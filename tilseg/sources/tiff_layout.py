@@ -151,7 +151,8 @@ def _pages(path: Stored, series: Any, numbers: list[int], count: int) -> tuple[P
 
 def _all_there(series: Any, count: int) -> bool:
     # ImageJ and tifffile may write one directory for a whole stack; other kinds list theirs.
-    if series.kind not in ("imagej", "shaped"):
+    # Levels in SubIFDs are not among the pages of the file.
+    if count == 1 or series.kind not in ("imagej", "shaped"):
         return True
     return bool(series[0].index + count <= len(series.parent.pages))
 
