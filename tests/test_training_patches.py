@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from training_shapes import sample_of, shapes
 
 from tilseg.receptive_field import ReceptiveField, compose
-from tilseg.training.augmentation import change_intensity, dihedral, draw_zoom
+from tilseg.training.deformation import Deformation, dihedral, draw_deformation
+from tilseg.training.intensities import change_intensity
 from tilseg.training.patches import PatchReader
 from tilseg.training.samples import IGNORE
 from tilseg.training.settings import AUGMENTATIONS, Augmentation
 from tilseg.window import Size
 
 FIELDS = [compose([4] * depth, 4, [4] * depth, [0] * depth) for depth in (1, 2)]
-UNCHANGED = Augmentation(gain=0, shift=0)
+UNCHANGED = Augmentation(contrast=0, brightness=0)
 
 
 def _sample(rows, cols, bands=2):
@@ -84,7 +85,7 @@ def test_zoom_keeps_labels_on_their_pixels(zoom):
     smooth = np.where(labels == 1, 200, 20).astype(np.uint8)
     reader = PatchReader(ReceptiveField(20, 4, 0), 60, UNCHANGED)
     sample = sample_of(smooth, labels)
-    pixels, classes = reader.read(sample, Size(61, 83), zoom)
+    pixels, classes = reader.read(sample, Size(61, 83), Deformation(reader.input, zoom))
     assert pixels.shape == (reader.input, reader.input, 1)
     assert classes.shape == (reader.output, reader.output)
     inner = pixels[20:-20, 20:-20, 0]
@@ -101,7 +102,7 @@ def test_zoom_enlarges_objects_by_the_factor():
     reader = PatchReader(ReceptiveField(0, 1, 0), 120, UNCHANGED)
     sample = sample_of(labels * 100 + 5, labels)
     for zoom in (0.7, 1.0, 1.5):
-        _, classes = reader.read(sample, Size(100, 100), zoom)
+        _, classes = reader.read(sample, Size(100, 100), Deformation(reader.input, zoom))
         rows, cols = np.ptp(np.nonzero(classes), axis=1) + 1
         assert rows == pytest.approx(21 * zoom, abs=1.5)
         assert cols == pytest.approx(31 * zoom, abs=1.5)
@@ -125,8 +126,8 @@ def test_intensity_changes_are_finite_and_bounded(name, bands):
         changed = change_intensity(pixels, augmentation, rng)
         assert changed.shape == pixels.shape
         assert changed.dtype == np.float32
-        bound = np.exp(1.5 * augmentation.gain) * np.abs(pixels).max()
-        bound += 1.5 * augmentation.shift + 6 * augmentation.noise
+        bound = np.exp(1.5 * augmentation.contrast) * np.abs(pixels).max()
+        bound += 1.5 * augmentation.brightness + 6 * augmentation.noise
         assert np.abs(changed).max() <= bound
         assert not np.array_equal(changed, pixels)
 
@@ -140,10 +141,10 @@ def test_a_flat_patch_survives_every_change():
 
 def test_zoom_is_drawn_within_its_bounds():
     rng = np.random.default_rng(0)
-    drawn = [draw_zoom(AUGMENTATIONS["strong"], rng) for _ in range(500)]
+    drawn = [draw_deformation(AUGMENTATIONS["strong"], 7, rng).zoom for _ in range(500)]
     assert 0.6 <= min(drawn) < 0.65
     assert 1.5 < max(drawn) <= 1.6
-    assert draw_zoom(AUGMENTATIONS["light"], rng) == 1.0
+    assert draw_deformation(AUGMENTATIONS["light"], 7, rng).zoom == 1.0
 
 
 def test_a_batch_depends_on_its_seed_and_step_alone():

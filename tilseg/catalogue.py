@@ -52,6 +52,10 @@ USAGE: Words = {
         "install it with pip install 'tilseg[gis]', or choose geojson or geoparquet",
     ),
     "E-LEGEND": ("{path}: is no legend: {reason}", "see the guide to evaluate for its form"),
+    "E-TRAIN-STAIN": (
+        "stains are jittered in RGB of whole numbers, these images have {bands} bands of {dtype}",
+        "train with another augmentation than histology, or with a stain of 0",
+    ),
 }
 
 INPUT: Words = {

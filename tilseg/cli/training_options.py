@@ -94,7 +94,8 @@ _OWN = {
         type=click.Choice(list(AUGMENTATIONS)),
         default="light",
         show_default=True,
-        help="light for one instrument and scale, medium for some, strong for many.",
+        help="light for one instrument and scale, medium for some, strong for many; histology for "
+        "stained tissue.",
     ),
 }
 

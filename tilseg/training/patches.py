@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from tilseg.receptive_field import ReceptiveField
-from tilseg.training.augmentation import change_intensity, dihedral, draw_zoom
+from tilseg.training.deformation import Deformation, draw_deformation
+from tilseg.training.intensities import change_intensity
 from tilseg.training.samples import Sample
 from tilseg.training.settings import Augmentation
+from tilseg.training.stains import jitter_stains
 from tilseg.window import Size, Window
 
 
@@ -40,28 +42,41 @@ class PatchReader:
         return self.field.output_of(self.input)
 
     def read(
-        self, sample: Sample, centre: Size, zoom: float = 1.0
+        self, sample: Sample, centre: Size, how: Deformation | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Input (input, input, bands) and labels (output, output) round a pixel.
+        """Input (input, input, bands) and labels (output, output) round a pixel."""
+        return self._cut(sample, centre, how or Deformation(self.input), sample.input)
 
-        With a zoom other than 1 a smaller or larger window is resampled to the same size:
-        pixels bilinearly, antialiased where they shrink, labels by the nearest pixel.
-        """
-        side = self.input if zoom == 1 else max(1, round(self.input / zoom))
+    def changed(
+        self, sample: Sample, centre: Size, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """The same, changed at random as the augmentation says."""
+        strength = self.augmentation.stain
+
+        def stained(window: Window) -> NDArray[np.float32]:
+            raw = sample.raw(window)
+            return sample.normalised(jitter_stains(raw, strength, rng) if strength else raw)
+
+        how = draw_deformation(self.augmentation, self.input, rng)
+        pixels, labels = self._cut(sample, centre, how, stained)
+        return change_intensity(pixels, self.augmentation, rng), labels
+
+    def _cut(
+        self,
+        sample: Sample,
+        centre: Size,
+        how: Deformation,
+        pixels: Callable[[Window], NDArray[np.float32]],
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        side = how.window
         window = Window(centre.rows - side // 2, centre.cols - side // 2, side, side)
-        if side == self.input:
-            halo = self.field.halo
-            kept = Window(window.row + halo, window.col + halo, self.output, self.output)
-            return sample.input(window), sample.target(kept)
-        pixels = _resample(sample.input(window), self.input, "bilinear")
-        labels = _resample(sample.target(window)[..., None], self.input, "nearest-exact")
         inner = slice(self.field.halo, self.field.halo + self.output)
-        return pixels, labels[inner, inner, 0].astype(np.uint8)
+        return how.pixels(pixels(window)), how.labels(sample.target(window))[inner, inner]
 
     def draw(
         self, samples: tuple[Sample, ...], rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """A random patch: any image, any pixel of it as the centre, one of 8 symmetries.
+        """A random patch: any image, any pixel of it as the centre, changed at random.
 
         Images of a group count alike whatever their size: they differ among themselves more
         than the parts of one do. A group counts as the square root of its images, so that a
@@ -70,19 +85,18 @@ class PatchReader:
         """
         sample = samples[rng.choice(len(samples), p=_weights(samples))]
         centre = Size(int(rng.integers(sample.shape.rows)), int(rng.integers(sample.shape.cols)))
-        pixels, labels = self.read(sample, centre, draw_zoom(self.augmentation, rng))
-        symmetry = int(rng.integers(8))
-        pixels = change_intensity(dihedral(pixels, symmetry), self.augmentation, rng)
-        return pixels, dihedral(labels, symmetry)
+        return self.changed(sample, centre, rng)
 
     def batch(
         self, samples: tuple[Sample, ...], count: int, seed: int, step: int
     ) -> tuple[Tensor, Tensor]:
         """Batch number `step`: (count, bands, input, input) float32 and (count, output, output)
-        uint8. The same for the same seed and step, whatever was drawn before.
+        uint8. Each patch follows from the seed, the step and its number, whatever was drawn before.
         """
-        rng = np.random.default_rng([seed, step])
-        drawn = [self.draw(samples, rng) for _ in range(count)]
+        drawn = [
+            self.draw(samples, np.random.default_rng([seed, step, number]))
+            for number in range(count)
+        ]
         pixels = np.stack([pixels for pixels, _ in drawn])
         labels = np.stack([labels for _, labels in drawn])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(labels)
@@ -93,10 +107,3 @@ def _weights(samples: tuple[Sample, ...]) -> NDArray[np.float64]:
     weights = np.array([sizes[sample.group] ** -0.5 for sample in samples])
     weights /= weights.sum()
     return weights
-
-
-def _resample(patch: NDArray[np.generic], side: int, mode: str) -> NDArray[np.float32]:
-    tensor = torch.from_numpy(np.ascontiguousarray(patch, np.float32)).permute(2, 0, 1)[None]
-    resized = F.interpolate(tensor, (side, side), mode=mode, antialias=mode == "bilinear")
-    array: NDArray[np.float32] = resized[0].permute(1, 2, 0).contiguous().numpy()
-    return array
