@@ -97,6 +97,13 @@ def test_the_command_line_goes_over_the_file(file):
     assert config.network.arguments["depth"] == 2
 
 
+@pytest.mark.parametrize("preset", ["", 'preset = "strong"\n'])
+def test_a_list_of_the_augmentation_is_taken(tmp_path, preset):
+    path = tmp_path / "zoomed.toml"
+    path.write_text(f"[augmentation]\n{preset}zoom = [0.9, 1.1]\n")
+    assert _config(path).augmentation.zoom == (0.9, 1.1)
+
+
 def test_the_short_form_is_a_file_of_defaults(tmp_path):
     path = tmp_path / "short.toml"
     path.write_text('[data]\nimages = "a"\nmasks = "b"\n[output]\nmodel = "m.safetensors"\n')

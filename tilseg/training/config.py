@@ -198,7 +198,9 @@ def _with_preset(given: Any) -> Any:
     preset = given.get("preset", "light")
     if preset not in AUGMENTATIONS:
         raise ValueError(f"preset {preset!r} is none of {', '.join(AUGMENTATIONS)}")
-    return asdict(AUGMENTATIONS[preset]) | {k: v for k, v in given.items() if k != "preset"}
+    # What leaves this is no JSON any more, where a list would stand for a tuple.
+    own = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if k != "preset"}
+    return asdict(AUGMENTATIONS[preset]) | own
 
 
 _DIFFERENT = _accept(
