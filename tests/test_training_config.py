@@ -120,7 +120,7 @@ def test_every_choice_of_the_command_line_is_one_of_the_file(tmp_path):
         "--learning-rate": 0.5, "--momentum": 0.9, "--weight-decay": 0.1, "--averaging": 0.5,
         "--validation-fraction": 0.3, "--normalization": "joint", "--orient": "bright-on-dark",
         "--seed": 4, "--precision": "fp32", "--device": "cpu", "--description": "d",
-        "--licence": "CC0",
+        "--licence": "CC0", "--split": "blocks", "--block": 300, "--balance": 0.25,
     }  # fmt: skip
     assert given.keys() == PLACES.keys() | LISTS.keys()
     lines = [f"{PLACES[flag]} = {json.dumps(given[flag])}" for flag in PLACES]

@@ -13,6 +13,7 @@ from training_shapes import sample_of, shapes
 
 from tilseg.errors import UsageError
 from tilseg.receptive_field import ReceptiveField
+from tilseg.training.centres import Centres
 from tilseg.training.deformation import Deformation, draw_deformation, interpolated
 from tilseg.training.patches import PatchReader
 from tilseg.training.settings import AUGMENTATIONS, Augmentation
@@ -113,7 +114,9 @@ def test_flips_are_drawn_alike_or_not_at_all():
 def test_a_patch_does_not_depend_on_the_others_of_its_batch():
     image, labels = shapes(61, 53, 0)
     reader = PatchReader(ReceptiveField(2, 1, 0), 17, AUGMENTATIONS["strong"])
-    few, many = (reader.batch((sample_of(image, labels),), n, seed=3, step=8) for n in (2, 5))
+    few, many = (
+        reader.batch(Centres((sample_of(image, labels),)), n, seed=3, step=8) for n in (2, 5)
+    )
     assert few[0].equal(many[0][:2])
     assert few[1].equal(many[1][:2])
     assert not many[0][0].equal(many[0][1])

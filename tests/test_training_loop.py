@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tilseg.card import Card, ClassInfo, Normalization
 from tilseg.errors import ModelError
 from tilseg.models.network import TorchModel
 from tilseg.models.unet import build
+from tilseg.training.centres import Centres
 from tilseg.training.config import Config
 from tilseg.training.loop import run
 from tilseg.training.patches import PatchReader
@@ -66,11 +68,11 @@ def _learn(network, card, config, training, validation, *, stop=lambda trainer: 
         trainer.restore(state)
     patches = config.patches
     reader = PatchReader(network.field, patches.size, config.augmentation)
-    count = patches.batch * patches.accumulate
+    centres, count = Centres(training), patches.batch * patches.accumulate
     told = []
     finished = run(
         trainer,
-        lambda step: reader.batch(training, count, config.seed, step),
+        lambda step: reader.batch(centres, count, config.seed, step),
         lambda rate: validate(TorchModel(trainer.average, card), validation),
         report=told.append,
         stop=lambda: stop(trainer),
@@ -164,7 +166,7 @@ def test_sgd_takes_the_step_of_its_formula():
     velocity = torch.zeros_like(weight)
     for step in range(3):
         before, rate = weight.detach().clone(), trainer.rate
-        trainer.learn(*reader.batch(sample, 2, 0, step))
+        trainer.learn(*reader.batch(Centres(sample), 2, 0, step))
         # Nesterov's momentum, as torch.optim.SGD documents it.
         gradient = weight.grad + 0.01 * before
         velocity = gradient if step == 0 else 0.99 * velocity + gradient
@@ -181,7 +183,7 @@ def test_accumulated_gradients_are_the_mean_over_the_batches():
         )
         trainer = Trainer(network, config, CPU)
         reader = PatchReader(network.field, 20, config.augmentation)
-        trainer.learn(*reader.batch(_shapes(0, 2), 4, 0, 0))
+        trainer.learn(*reader.batch(Centres(_shapes(0, 2)), 4, 0, 0))
         gradients.append(torch.cat([p.grad.ravel() for p in network.parameters()]))
     torch.testing.assert_close(*gradients)
 
@@ -207,7 +209,7 @@ def test_no_more_steps_are_taken_once_it_is_enough():
     reader = PatchReader(network.field, 20, config.augmentation)
     finished = run(
         trainer,
-        lambda step: reader.batch(training, 2, 0, step),
+        lambda step: reader.batch(Centres(training), 2, 0, step),
         lambda rate: None,
         report=lambda progress: None,
         stop=lambda: False,
@@ -231,14 +233,7 @@ def test_a_loss_that_is_not_a_number_stops_the_training():
     network, card, config, _, validation = _tiny()
     image, labels = shapes(41, 53, 1)
     sample = sample_of(image, labels)
-    broken = type(sample)(
-        sample.name,
-        sample.group,
-        sample.shape,
-        sample.statistics,
-        lambda window: sample.pixels(window) * np.float32(np.nan),
-        sample.labels,
-    )
+    broken = replace(sample, pixels=lambda window: sample.pixels(window) * np.float32(np.nan))
     with pytest.raises(ModelError, match="the loss is nan at step 1"):
         _learn(network, card, config, (broken,), validation)
 

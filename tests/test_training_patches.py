@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from training_shapes import sample_of, shapes
 
 from tilseg.receptive_field import ReceptiveField, compose
+from tilseg.training.centres import Centres
 from tilseg.training.deformation import Deformation, dihedral, draw_deformation
 from tilseg.training.intensities import change_intensity
 from tilseg.training.patches import PatchReader
 from tilseg.training.samples import IGNORE
 from tilseg.training.settings import AUGMENTATIONS, Augmentation
-from tilseg.window import Size
+from tilseg.window import Size, Window
 
 FIELDS = [compose([4] * depth, 4, [4] * depth, [0] * depth) for depth in (1, 2)]
 UNCHANGED = Augmentation(contrast=0, brightness=0)
@@ -64,10 +65,10 @@ def test_a_patch_is_a_crop_of_the_image_padded_by_reflection(rows, cols, place, 
 def test_pixels_are_drawn_alike_wherever_they_are():
     rows, cols = 7, 11
     numbers = np.arange(rows * cols, dtype=np.uint8).reshape(rows, cols)
-    sample = sample_of(numbers, numbers, classes=tuple(map(str, range(rows * cols))))
+    sample = sample_of(numbers, numbers)
     reader = PatchReader(ReceptiveField(0, 1, 0), 5, UNCHANGED)
-    rng = np.random.default_rng(0)
-    drawn = np.concatenate([reader.draw((sample,), rng)[1].ravel() for _ in range(12000)])
+    rng, centres = np.random.default_rng(0), Centres((sample,))
+    drawn = np.concatenate([reader.draw(centres, rng)[1].ravel() for _ in range(12000)])
     share = np.bincount(drawn, minlength=77).reshape(rows, cols) / len(drawn)
 
     def axis(length):
@@ -148,16 +149,16 @@ def test_zoom_is_drawn_within_its_bounds():
 
 
 def test_a_batch_depends_on_its_seed_and_step_alone():
-    samples = tuple(_sample(41, 53)[2] for _ in range(2))
+    centres = Centres(tuple(_sample(41, 53)[2] for _ in range(2)))
     reader = PatchReader(FIELDS[1], 20, AUGMENTATIONS["strong"])
-    first = reader.batch(samples, 3, seed=5, step=7)
-    reader.batch(samples, 2, seed=5, step=6)
-    again = reader.batch(samples, 3, seed=5, step=7)
+    first = reader.batch(centres, 3, seed=5, step=7)
+    reader.batch(centres, 2, seed=5, step=6)
+    again = reader.batch(centres, 3, seed=5, step=7)
     assert first[0].shape == (3, 2, reader.input, reader.input)
     assert first[1].shape == (3, reader.output, reader.output)
     assert all(one.equal(other) for one, other in zip(first, again, strict=True))
     for seed, step in ((5, 8), (6, 7)):
-        assert not reader.batch(samples, 3, seed=seed, step=step)[0].equal(first[0])
+        assert not reader.batch(centres, 3, seed=seed, step=step)[0].equal(first[0])
 
 
 def test_a_group_is_drawn_as_the_square_root_of_its_number_of_images():
@@ -165,5 +166,42 @@ def test_a_group_is_drawn_as_the_square_root_of_its_number_of_images():
     samples.append(sample_of(np.full((3, 5), 0), np.full((3, 5), 1), "single/0"))
     reader = PatchReader(ReceptiveField(0, 1, 0), 1, UNCHANGED)
     rng = np.random.default_rng(0)
-    single = np.mean([reader.draw(tuple(samples), rng)[1].max() for _ in range(2000)])
+    centres = Centres(tuple(samples))
+    single = np.mean([reader.draw(centres, rng)[1].max() for _ in range(2000)])
     assert single == pytest.approx(1 / (1 + 3), abs=0.04)
+
+
+def test_a_balance_centres_patches_on_every_class_alike():
+    labels = np.zeros((61, 83), np.uint8)
+    labels[:9] = IGNORE
+    labels[40, 50] = 2  # one pixel
+    labels[20:30, 5:15] = 1
+    other = np.full((31, 41), 3, np.uint8)
+    centres = Centres((sample_of(labels, labels), sample_of(other, other)), balance=1.0)
+    rng = np.random.default_rng(0)
+    drawn = [centres.draw(rng) for _ in range(2000)]
+    values = [sample.target(Window(*centre, 1, 1))[0, 0] for sample, centre in drawn]
+    np.testing.assert_allclose(np.bincount(values, minlength=4) / 2000, 0.25, atol=0.04)
+    assert {centre for (_, centre), value in zip(drawn, values, strict=True) if value == 2} == {
+        Size(40, 50)
+    }
+    ones = {centre for (_, centre), value in zip(drawn, values, strict=True) if value == 1}
+    assert len(ones) == 100  # every pixel of the class
+    half = Centres(centres.samples, balance=0.5)
+    values = [s.target(Window(*c, 1, 1))[0, 0] for s, c in (half.draw(rng) for _ in range(2000))]
+    # Half of the draws are of any pixel of either image: 1 in 10,126 is of class 2.
+    assert np.mean(np.equal(values, 2)) == pytest.approx(0.125, abs=0.03)
+
+
+def test_pixels_of_a_large_class_are_kept_alike(monkeypatch):
+    monkeypatch.setattr("tilseg.training.centres._KEPT", 50)
+    monkeypatch.setattr("tilseg.training.samples._STRIP", 7)
+    labels = np.ones((61, 83), np.uint8)
+    sample, rows = sample_of(labels, labels), []
+    for seed in range(60):
+        places = Centres((sample,), balance=1.0, seed=seed)._places[1][0]
+        assert places.shape == (50, 2)
+        assert len({tuple(place) for place in places}) == 50
+        rows += places[:, 0].tolist()
+    assert np.mean(rows) == pytest.approx(30, abs=1.5)
+    assert np.std(rows) == pytest.approx(61 / 12**0.5, abs=1)

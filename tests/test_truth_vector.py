@@ -272,7 +272,7 @@ def test_other_refusals(tmp_path):
     assert caught.value.id == "E-CLASSES-NEGATIVE"
     named = {"crs": {"properties": {"name": "EPSG:32633"}}}
     geojson(path, [(shapely.box(0, 0, 1, 1), {})], **named)
-    with pytest.raises(InputError, match="its CRS is EPSG:32633, and the prediction has none"):
+    with pytest.raises(InputError, match="its CRS is EPSG:32633, and the image has none"):
         read(path, on_map=False)
     geojson(path, [(shapely.box(0, 0, 1, 1), {})], crs={"properties": {"name": "EPSG:0"}})
     with pytest.raises(InputError, match="its CRS can't be used"):
@@ -308,7 +308,7 @@ def test_geopackage(tmp_path):
         list(zip(shapes, (4, 2), strict=True)), out_shape=(31, 37), transform=HERE
     )
     np.testing.assert_array_equal(whole(burnt), expected)
-    with pytest.raises(InputError, match="the prediction has none"):
+    with pytest.raises(InputError, match="the image has none"):
         read(path, on_map=False)
     path.write_bytes(b"no GeoPackage")
     with pytest.raises(InputError) as caught:

@@ -8,8 +8,8 @@ from skimage.draw import disk, ellipse, polygon
 from tilseg.card import Normalization
 from tilseg.source import open_source
 from tilseg.statistics import band_statistics
-from tilseg.training.samples import Sample, in_memory, make_sample
-from tilseg.window import Window
+from tilseg.training.samples import IGNORE, Sample, in_memory, make_sample
+from tilseg.truth.raster import open_raster
 
 
 def shapes(rows: int, cols: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -50,22 +50,10 @@ def _shape(kind, centre, rng, shape):
 _TURN = [np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), k) for k in range(4)]
 
 
-def sample_of(
-    image: np.ndarray,
-    labels: np.ndarray,
-    name: str = "image",
-    classes: tuple[str, ...] = ("background", "ellipse"),
-) -> Sample:
+def sample_of(image: np.ndarray, labels: np.ndarray, name: str = "image") -> Sample:
     """Arrays as a sample in memory, normalised by their own mean and deviation."""
     source = open_source(np.ascontiguousarray(image, np.uint8))
-    normalization = Normalization(kind="image")
-    return in_memory(
-        make_sample(
-            name,
-            source,
-            open_source(np.ascontiguousarray(labels, np.uint8)),
-            region=Window.whole(source.shape),
-            statistics=band_statistics(source, normalization, bands=range(source.bands)),
-            classes=classes,
-        )
-    )
+    statistics = band_statistics(source, Normalization(kind="image"), bands=range(source.bands))
+    classes = open_raster(np.ascontiguousarray(labels, np.uint8), ignore=(IGNORE,))
+    group = name.rpartition("/")[0]
+    return in_memory(make_sample(name, source, classes, statistics=statistics, group=group))

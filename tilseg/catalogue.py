@@ -169,7 +169,10 @@ INPUT: Words = {
         "check that it was drawn on this image, in pixels of its finest level or with its CRS named",
     ),
     "E-TRAIN-EMPTY": ("{path}: holds no image", "give a folder with files ending in {suffixes}"),
-    "E-TRAIN-PAIR": ("{path}: {reason}", "every image needs one mask of the same name and place"),
+    "E-TRAIN-PAIR": (
+        "{path}: {reason}",
+        "give every image one mask of the same name and place, or a table that names both",
+    ),
     "E-TRAIN-SPLIT": (
         "one image of {rows} x {cols} pixels can't be split",
         "give two pixels or more",
@@ -178,13 +181,21 @@ INPUT: Words = {
         "{path}: the mask is {mask_rows} x {mask_cols} pixels, its image {rows} x {cols}",
         "make them equal",
     ),
-    "E-TRAIN-MASK": (
-        "{path}: the mask has {bands} bands of {dtype}",
-        "give it one band of whole numbers, the class values",
+    "E-TRAIN-PLACE": (
+        "{path}: the mask does not lie where its image {image} lies",
+        "bring both on one grid first",
+    ),
+    "E-TRAIN-TABLE": (
+        "{path}: {reason}",
+        "give a CSV with the columns image and mask, and where wanted split, group and patient",
+    ),
+    "E-TRAIN-PATIENT": (
+        "all images are of the patient {name}, and some are needed of another for validation",
+        "add images of another, or leave the column patient out",
     ),
     "E-TRAIN-CLASS": (
         "{path}: the mask holds {values}, the classes are {classes} (0 to {last}; {unlabelled} means not labelled)",
-        "name every class with --classes",
+        "name every class with --classes, or say in a file what stands for which",
     ),
     "E-TRAIN-ONE-CLASS": (
         "{path}: the {part} masks hold {found}, and two or more are needed (255 means not labelled, it is no class)",
@@ -221,7 +232,7 @@ INPUT: Words = {
     ),
     "E-CLASSES-BANDS": (
         "{path}: has {bands} bands",
-        "give a map of classes with one, or with three of colours that --legend explains",
+        "give a map of classes with one, or with three of colours and what each stands for",
     ),
     "E-OBJECTS-NONE": (
         "{path}: holds no labels.zarr, which numbers objects",

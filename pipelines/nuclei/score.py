@@ -25,11 +25,13 @@ from tilseg.card import Card, read_card
 from tilseg.metrics.objects import ObjectCounts, count_objects
 from tilseg.metrics.overlap import Overlaps
 from tilseg.model import load_model
+from tilseg.training.config import Data, TrainingClass
 from tilseg.training.dataset import open_dataset
 from tilseg.training.samples import Sample
 from tilseg.training.scores import validate
 
-CLASSES = ("background", "nucleus")
+NAMES = ("background", "nucleus")
+CLASSES = tuple(TrainingClass(name=name) for name in NAMES)
 MADE = "immuno"
 # Depth 0.75 had the best AJI of those with all but the best F1, on the training pictures.
 INSTANCES = tilseg.Watershed(depth=0.75)
@@ -43,7 +45,7 @@ def scores(model: Path, prepared: Path) -> dict[str, Any]:
     real = [s for s in _samples(prepared)[1] if s.group != MADE]
     apart = [sample for part in _samples(prepared / "apart") for sample in part]
     parts = {"real": real, "apart": apart}
-    return {name: validate(network, part).summary(CLASSES) for name, part in parts.items()}
+    return {name: validate(network, part).summary(NAMES) for name, part in parts.items()}
 
 
 def object_scores(model: Path, prepared: Path, labels: Path) -> dict[str, Any]:
@@ -86,9 +88,8 @@ def overlaps(predicted: np.ndarray, truth: np.ndarray) -> Overlaps:
 
 
 def _samples(folder: Path) -> tuple[list[Sample], list[Sample]]:
-    data = open_dataset(
-        folder / "images", folder / "masks", classes=CLASSES, orient="bright-on-dark"
-    )
+    images, masks = (str(folder / name) for name in ("images", "masks"))
+    data = open_dataset(Data(images=images, masks=masks, orient="bright-on-dark"), CLASSES)
     return list(data.training), list(data.validation)
 
 

@@ -15,9 +15,11 @@ from tilseg.metrics.objects import count_objects
 from tilseg.model import bundled_models, load_model
 from tilseg.source import open_source
 from tilseg.statistics import band_statistics
+from tilseg.training.config import Data, TrainingClass
 from tilseg.training.dataset import open_dataset
 from tilseg.training.samples import in_memory, make_sample
 from tilseg.training.scores import validate
+from tilseg.truth.raster import open_raster
 from tilseg.window import Window
 
 CLASSES = ("background", "nucleus")
@@ -74,8 +76,9 @@ KINDS = ("immuno", "stained")
 
 def test_validation_gives_the_figures_of_the_card(real_data, prepare, model, tmp_path):
     prepare.prepare(real_data / "nuclei_dsb2018", tmp_path)
-    folders = (tmp_path / "images", tmp_path / "masks")
-    data = open_dataset(*folders, classes=CLASSES, orient="bright-on-dark")
+    images, masks = (str(tmp_path / name) for name in ("images", "masks"))
+    classes = [TrainingClass(name=name) for name in CLASSES]
+    data = open_dataset(Data(images=images, masks=masks, orient="bright-on-dark"), classes)
     assert [sample.name for sample in data.validation] == model.card.training["images"][
         "validation"
     ]
@@ -109,14 +112,11 @@ def test_overlaps_of_label_images_are_counted():
 
 def test_nuclei_of_the_sample_slide_are_found_and_brown_is_not(sample_data, model):
     # The truth is a rough threshold, which misses pale nuclei; see sample_data/README.md.
-    image, mask = (
-        open_source(tifffile.imread(sample_data / f"slide{name}.tif")) for name in ("", "_truth")
-    )
+    image = open_source(tifffile.imread(sample_data / "slide.tif"))
+    mask = open_raster(tifffile.imread(sample_data / "slide_truth.tif"))
     statistics = band_statistics(image, model.card.normalization, bands=range(3))
     region = Window(500, 800, 511, 769)
-    sample = in_memory(
-        make_sample("slide", image, mask, region=region, statistics=statistics, classes=CLASSES)
-    )
+    sample = in_memory(make_sample("slide", image, mask, region=region, statistics=statistics))
     assert validate(model, [sample]).dice > 0.5
 
 

@@ -12,6 +12,7 @@ from conftest import ROOT
 import tilseg
 from tilseg.card import Normalization, read_card
 from tilseg.model import bundled_models, load_model
+from tilseg.training.config import Data, TrainingClass
 from tilseg.training.dataset import open_dataset
 from tilseg.training.scores import validate
 
@@ -49,8 +50,9 @@ def test_the_card_says_what_the_model_is(prepare):
 def test_validation_gives_the_figures_of_the_card(real_data, prepare, tmp_path):
     pictures = sorted((real_data / "geo_naip_wetlands").glob("*.tif"))
     assert prepare.prepare(tmp_path, pictures) == 24
-    folders = (tmp_path / "images", tmp_path / "masks")
-    data = open_dataset(*folders, classes=CLASSES, normalization="joint", fraction=0.25)
+    images, masks = (str(tmp_path / name) for name in ("images", "masks"))
+    given = Data(images=images, masks=masks, normalization="joint", validation_fraction=0.25)
+    data = open_dataset(given, [TrainingClass(name=name) for name in CLASSES])
     model = load_model("water", device="cpu")
     held = [sample.name for sample in data.validation]
     assert held == model.card.training["images"]["validation"]

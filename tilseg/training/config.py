@@ -71,8 +71,16 @@ class Data(Section):
     table: str | None = None
     ignore: tuple[int | str, ...] = ()
     property: str | None = None
+    split: Literal["images", "blocks"] = Field(
+        default="images", description="Hold out whole images, or blocks of each."
+    )
+    block: Count | None = Field(
+        default=None,
+        description="Side of such a block in pixels.  [default: 256, or four halos]",
+    )
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.2, description="Share that is held out, of the images of each subfolder."
+        default=0.2,
+        description="Share that is held out, of the images of each subfolder or the blocks of each image.",
     )
     normalization: Literal["image", "joint", "constants"] = Field(
         default="image",
@@ -180,6 +188,10 @@ class Patches(Section):
 
     size: Count = Field(default=196, description="Side of a patch's labels in pixels, at least.")
     batch: Count = Field(default=4, description="Patches that go through the network at once.")
+    balance: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0,
+        description="Share of patches that are centred on a class, each class as often.",
+    )
     accumulate: Count = Field(default=1, description="Batches whose gradients make one step.")
 
 

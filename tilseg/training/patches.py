@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tilseg.receptive_field import ReceptiveField
+from tilseg.training.centres import Centres
 from tilseg.training.deformation import Deformation, draw_deformation
 from tilseg.training.intensities import change_intensity
 from tilseg.training.samples import Sample
@@ -74,36 +74,21 @@ class PatchReader:
         return how.pixels(pixels(window)), how.labels(sample.target(window))[inner, inner]
 
     def draw(
-        self, samples: tuple[Sample, ...], rng: np.random.Generator
+        self, centres: Centres, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """A random patch: any image, any pixel of it as the centre, changed at random.
-
-        Images of a group count alike whatever their size: they differ among themselves more
-        than the parts of one do. A group counts as the square root of its images, so that a
-        rare kind is not drowned by a common one. Patches overhang, mirrored, so that the pixels
-        at an edge are drawn too, half as often as others.
+        """A random patch. Patches overhang, mirrored, so that the pixels at an edge are drawn
+        too, half as often as others.
         """
-        sample = samples[rng.choice(len(samples), p=_weights(samples))]
-        centre = Size(int(rng.integers(sample.shape.rows)), int(rng.integers(sample.shape.cols)))
-        return self.changed(sample, centre, rng)
+        return self.changed(*centres.draw(rng), rng)
 
-    def batch(
-        self, samples: tuple[Sample, ...], count: int, seed: int, step: int
-    ) -> tuple[Tensor, Tensor]:
+    def batch(self, centres: Centres, count: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
         """Batch number `step`: (count, bands, input, input) float32 and (count, output, output)
         uint8. Each patch follows from the seed, the step and its number, whatever was drawn before.
         """
         drawn = [
-            self.draw(samples, np.random.default_rng([seed, step, number]))
+            self.draw(centres, np.random.default_rng([seed, step, number]))
             for number in range(count)
         ]
         pixels = np.stack([pixels for pixels, _ in drawn])
         labels = np.stack([labels for _, labels in drawn])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(labels)
-
-
-def _weights(samples: tuple[Sample, ...]) -> NDArray[np.float64]:
-    sizes = Counter(sample.group for sample in samples)
-    weights = np.array([sizes[sample.group] ** -0.5 for sample in samples])
-    weights /= weights.sum()
-    return weights

@@ -1,18 +1,18 @@
-"""One image with its class mask, read patch by patch and mirrored at its edge."""
+"""One image with its labels, read patch by patch and mirrored at its edge."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tilseg.errors import InputError
 from tilseg.model import BandStatistics
 from tilseg.nodata import fill_invalid, valid_pixels
 from tilseg.source import Source
+from tilseg.truth.class_map import IGNORED, ClassMap
 from tilseg.window import Size, Window, read_mirrored
 
 IGNORE = 255  # label of a pixel without one: it has no part in loss or score
@@ -28,7 +28,8 @@ class Sample:
 
     shape: its size; windows count from its own corner and may reach outside, mirrored there.
     pixels: in-bounds read of raw (rows, cols, bands), nodata filled with the band mean.
-    labels: in-bounds read of (rows, cols) uint8 class values, IGNORE where there is none.
+    truth: in-bounds read of (rows, cols) uint8 class values, IGNORE where there is none.
+    valid: in-bounds read of (rows, cols) bool, where the image has data; or None, where all has.
     """
 
     name: str
@@ -36,7 +37,8 @@ class Sample:
     shape: Size
     statistics: BandStatistics
     pixels: Read
-    labels: Read
+    truth: Read
+    valid: Callable[[Window], NDArray[np.bool_] | None]
 
     def raw(self, window: Window) -> NDArray[Any]:
         """Pixels of `window` as they are in the image: (rows, cols, bands), its dtype."""
@@ -56,8 +58,13 @@ class Sample:
         normal /= np.tile(np.asarray(std, np.float32), cols)
         return normal.reshape(pixels.shape)
 
+    def labels(self, window: Window) -> NDArray[np.uint8]:
+        """Class values of a window inside: (rows, cols) uint8, IGNORE where there is no data."""
+        truth, valid = self.truth(window), self.valid(window)
+        return truth if valid is None else np.where(valid, truth, np.uint8(IGNORE))
+
     def target(self, window: Window) -> NDArray[np.uint8]:
-        """Class values of `window`: (rows, cols) uint8."""
+        """The same for any window."""
         return read_mirrored(self.labels, window, self.shape)
 
     def strips(self) -> Iterator[Window]:
@@ -76,63 +83,60 @@ class Sample:
 def make_sample(
     name: str,
     image: Source,
-    mask: Source,
+    labels: ClassMap,
     *,
-    region: Window,
     statistics: BandStatistics,
-    classes: tuple[str, ...],
+    group: str = "",
+    region: Window | None = None,
+    counted: Window | None = None,
 ) -> Sample:
-    """The `region` of an image and its mask; pixels are read when they are asked for."""
+    """The `region` of an image and its labels, None for all; read when they are asked for.
+
+    counted: the window of the image outside of which there is no label, None for all of it.
+    """
+    region = region or Window.whole(image.shape)
+    inner = (counted or region).relative_to(region)
 
     def pixels(window: Window) -> NDArray[Any]:
         place = _moved(window, region)
         raw = image.read(place)
         return fill_invalid(raw, valid_pixels(raw, image.nodata, image.mask(place)), statistics)
 
-    def labels(window: Window) -> NDArray[np.uint8]:
-        place = _moved(window, region)
-        found = _class_values(mask, place, classes)
-        valid = _valid(image, place)
-        return found if valid is None else np.where(valid, found, np.uint8(IGNORE))
+    def truth(window: Window) -> NDArray[np.uint8]:
+        found = labels.read(_moved(window, region))
+        values = np.where(found == IGNORED, IGNORE, found).astype(np.uint8)
+        return values if inner.contains(window) else _only(values, window, inner)
 
-    group = name.rpartition("/")[0]
-    return Sample(name, group, region.size, statistics, pixels, labels)
+    def valid(window: Window) -> NDArray[np.bool_] | None:
+        return _valid(image, _moved(window, region))
+
+    return Sample(name, group, region.size, statistics, pixels, truth, valid)
 
 
 def in_memory(sample: Sample) -> Sample:
     """The same sample with its pixels decoded once and for all."""
     whole = Window.whole(sample.shape)
-    pixels, labels = sample.pixels(whole), sample.labels(whole)
-    return Sample(
-        sample.name,
-        sample.group,
-        sample.shape,
-        sample.statistics,
-        lambda window: pixels[window.slices],
-        lambda window: labels[window.slices],
+    pixels, truth, valid = sample.pixels(whole), sample.truth(whole), sample.valid(whole)
+    return replace(
+        sample,
+        pixels=lambda window: pixels[window.slices],
+        truth=lambda window: truth[window.slices],
+        valid=lambda window: None if valid is None else valid[window.slices],
     )
-
-
-def check_mask(image: Source, mask: Source) -> None:
-    """Refuse a mask that can't belong to `image`.
-
-    Raises InputError (exit 4): E-TRAIN-MASK, E-TRAIN-SIZE.
-    """
-    if mask.bands != 1 or mask.dtype.kind not in "bui":
-        raise InputError("E-TRAIN-MASK", path=mask.uri, bands=mask.bands, dtype=mask.dtype)
-    if mask.shape != image.shape:
-        raise InputError(
-            "E-TRAIN-SIZE",
-            path=mask.uri,
-            mask_rows=mask.shape.rows,
-            mask_cols=mask.shape.cols,
-            rows=image.shape.rows,
-            cols=image.shape.cols,
-        )
 
 
 def _moved(window: Window, region: Window) -> Window:
     return Window(window.row + region.row, window.col + region.col, window.rows, window.cols)
+
+
+def _only(values: NDArray[np.uint8], window: Window, inner: Window) -> NDArray[np.uint8]:
+    """The values of a window that lie in `inner`, IGNORE elsewhere."""
+    kept = np.full_like(values, IGNORE)
+    part = window.intersection(inner)
+    if part.size.area:
+        place = part.relative_to(window).slices
+        kept[place] = values[place]
+    return kept
 
 
 def _valid(image: Source, place: Window) -> NDArray[np.bool_] | None:
@@ -141,33 +145,3 @@ def _valid(image: Source, place: Window) -> NDArray[np.bool_] | None:
     if image.nodata is None and image.dtype.kind != "f":
         return mask
     return valid_pixels(image.read(place), image.nodata, mask)
-
-
-def _class_values(mask: Source, place: Window, classes: tuple[str, ...]) -> NDArray[np.uint8]:
-    raw = mask.read(place)[..., 0]
-    unlabelled = _unlabelled(mask, len(classes))
-    labels = np.full(raw.shape, IGNORE, np.uint8)
-    known = (raw >= 0) & (raw < len(classes))
-    labels[known] = raw[known]
-    wrong = raw[~known & ~np.isin(raw, unlabelled)]
-    if wrong.size:
-        values = np.unique(wrong)
-        listed = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
-        raise InputError(
-            "E-TRAIN-CLASS",
-            path=mask.uri,
-            values=f"the undeclared value{'s' if len(values) > 1 else ''} {listed}",
-            classes=", ".join(classes),
-            last=len(classes) - 1,
-            unlabelled=" or ".join(map(str, unlabelled)),
-        )
-    return labels
-
-
-def _unlabelled(mask: Source, classes: int) -> list[int]:
-    # A nodata tag that names a class (0, mostly) is the tag of a careless writer: --classes
-    # was given on purpose.
-    values = {IGNORE, int(np.iinfo(mask.dtype).max) if mask.dtype.kind in "ui" else IGNORE}
-    if mask.nodata is not None and float(mask.nodata).is_integer() and mask.nodata >= classes:
-        values.add(int(mask.nodata))
-    return sorted(values)

@@ -20,6 +20,7 @@ from tilseg.instance_rule import Border, settled
 from tilseg.models.blocks import Network
 from tilseg.models.network import TorchModel, make_network, resolve_device, save_model
 from tilseg.models.pretrained import begin_with
+from tilseg.training.centres import Centres
 from tilseg.training.checkpoint import load_state, remove_state, save_state
 from tilseg.training.config import Config
 from tilseg.training.dataset import Dataset, open_dataset
@@ -72,16 +73,8 @@ def train(
     """
     output = _checked(config)
     place = torch.device(resolve_device(config.device))
-    given = config.data
-    data = open_dataset(
-        str(given.images),
-        str(given.masks),
-        classes=config.class_names,
-        normalization=given.normalization,
-        orient=given.orient,
-        fraction=given.validation_fraction,
-        seed=config.seed,
-    )
+    field = _network(config, bands=1)[0].field if config.data.split == "blocks" else None
+    data = open_dataset(config.data, config.classes, seed=config.seed, field=field)
     made, parameters = _network(config, data.bands)
     recipe = {**_images(data), **config.recipe()}
     if config.network.weights is not None:
@@ -99,8 +92,6 @@ def _checked(config: Config) -> Path:
     output = Path(config.output.model)
     if not output.parent.is_dir():
         raise OutputError("E-OUTPUT-PARENT", path=output, parent=output.parent)
-    if config.data.images is None or config.data.masks is None:
-        raise UsageError("E-USAGE", message="Missing IMAGES and MASKS", command="tilseg train")
     if config.network.head == "sigmoid" and len(config.classes) != 2:
         raise UsageError(
             "E-OPTION",
@@ -172,9 +163,10 @@ def _class_infos(config: Config) -> tuple[ClassInfo, ...]:
 
 
 def _images(data: Dataset) -> dict[str, Any]:
-    """Which images are of which part."""
+    """Which images are of which part, and how much there is of each."""
     names = {"training": data.training, "validation": data.validation}
-    return {"images": {part: [sample.name for sample in own] for part, own in names.items()}}
+    images = {part: [sample.name for sample in own] for part, own in names.items()}
+    return {"images": images, "samples": data.summary}
 
 
 class _Training:
@@ -199,9 +191,10 @@ class _Training:
         patches = config.patches
         reader = PatchReader(trainer.network.field, patches.size, config.augmentation)
         count = patches.batch * patches.accumulate
+        centres = Centres(self.data.training, patches.balance, config.seed)
         finished = run(
             trainer,
-            lambda step: reader.batch(self.data.training, count, config.seed, step),
+            lambda step: reader.batch(centres, count, config.seed, step),
             self._check,
             report=report,
             stop=stop,

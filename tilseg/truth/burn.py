@@ -1,4 +1,4 @@
-"""Vector truth burnt on the grid of a prediction."""
+"""Polygons burnt on the grid of a prediction or an image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tilseg.errors import InputError
 from tilseg.georef import Georef
-from tilseg.truth.class_map import IGNORED, ClassMap
+from tilseg.truth.class_map import IGNORED, Grid
 from tilseg.truth.features import Features
 from tilseg.vector.burning import Burner
 from tilseg.vector.projection import on_pixels
@@ -27,7 +27,7 @@ class BurntMap:
 
     colors: dict[int, str]
 
-    def __init__(self, features: Features, grid: ClassMap, *, align: bool) -> None:
+    def __init__(self, features: Features, grid: Grid, *, align: bool) -> None:
         self.path = features.path
         self.shape: Size = grid.shape
         self.georef: Georef = grid.georef
@@ -46,7 +46,7 @@ class BurntMap:
         self._burner.close()
 
 
-def _on_pixels(features: Features, grid: ClassMap, *, align: bool) -> NDArray[Any]:
+def _on_pixels(features: Features, grid: Grid, *, align: bool) -> NDArray[Any]:
     """The polygons in columns and rows of the grid."""
     if features.crs is None:
         drawn = features.shape or grid.shape

@@ -17,6 +17,17 @@ IGNORED = 65535
 MAX_CLASSES = 255
 
 
+class Grid(Protocol):
+    """What a class map can be brought to: an image or another map; path is for messages."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def shape(self) -> Size: ...
+    @property
+    def georef(self) -> Georef: ...
+
+
 class ClassMap(Protocol):
     """Classes by pixel, read by windows.
 

@@ -55,10 +55,11 @@ def read_features(path: Path, legend: Legend | None, *, image: str, on_map: bool
 
     The class of a polygon is, of GeoJSON and other tables, its whole-number property `class`,
     or 1 where no feature has one; of COCO, its category's id. With a legend it is what the
-    legend says of the property that it names, or of the category's name.
+    legend says of the property that it names, or of the category's name. QuPath's property
+    `classification` is taken where there is no `class`, and says what its `name` does.
 
-    image: name of the prediction, which tells the images of a COCO file apart. on_map: whether
-    the prediction has a CRS; without one, coordinates are pixels.
+    image: name of the image or prediction, which tells the images of a COCO file apart. on_map:
+    whether that has a CRS; without one, coordinates are pixels.
 
     Raises InputError E-INPUT-MISSING, E-TRUTH-VECTOR, E-TRUTH-EXTRA, E-LEGEND-UNKNOWN,
     E-CLASSES-NEGATIVE.
@@ -102,10 +103,16 @@ def _from_geojson(
 
 def _keys(rows: Sequence[dict[str, Any]], legend: Legend | None) -> list[Any]:
     """What tells the class of each feature, from its properties."""
-    name = legend.attribute if legend is not None and legend.attribute else "class"
-    if not any(name in row for row in rows) and (legend is None or not legend.attribute):
-        return [1] * len(rows)
-    return [row.get(name) for row in rows]
+    if legend is not None and legend.attribute:
+        return [_word(row.get(legend.attribute)) for row in rows]
+    for name in ("class", "classification"):
+        if any(name in row for row in rows):
+            return [_word(row.get(name)) for row in rows]
+    return [1] * len(rows)
+
+
+def _word(value: Any) -> Any:
+    return value["name"] if isinstance(value, dict) else value
 
 
 def _from_coco(path: Path, content: dict[str, Any], legend: Legend | None, image: str) -> Features:
@@ -173,7 +180,7 @@ def _class_of(path: Path, key: Any, legend: Legend | None) -> int:
 
 
 def _no_map(path: Path, crs: str) -> InputError:
-    reason = f"its CRS is {crs}, and the prediction has none"
+    reason = f"its CRS is {crs}, and the image has none"
     return InputError("E-CLASSES-ALIGN", path=path, reason=reason)
 
 
