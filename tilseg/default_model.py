@@ -10,6 +10,9 @@ from tilseg.errors import ModelError
 from tilseg.model import bundled_models
 from tilseg.source import Source
 
+# A model of one organ or one kind of picture has to be named: nothing in an image tells it.
+_UNNAMED = ("nuclei", "water")
+
 
 def default_model(source: Source, bands: Sequence[int] | None = None) -> str:
     """Name of the bundled model that is for images like `source`.
@@ -21,7 +24,8 @@ def default_model(source: Source, bands: Sequence[int] | None = None) -> str:
     Raises ModelError E-MODEL-DEFAULT where no bundled model fits.
     """
     on_map = source.georef.crs is not None
-    cards = {name: read_card(path) for name, path in bundled_models().items()}
+    paths = bundled_models()
+    cards = {name: read_card(paths[name]) for name in _UNNAMED}
     for name, card in cards.items():
         if _for_maps(card) == on_map and (bands is not None or has_bands(source, card)):
             return name
