@@ -27,6 +27,7 @@ FLOORS = {
     "georef": 1,
     "lengths": 1,
     "resample": 1,
+    "shard": 1,
     "resolution": 3,
     "card": 1,
     "source": 2,

@@ -16,7 +16,7 @@ from tilseg.journal import BadTile, BlockRecord, Journal
 from tilseg.model import BandStatistics
 from tilseg.plan import Plan, TileGrid
 from tilseg.receptive_field import ReceptiveField
-from tilseg.resume import recover
+from tilseg.resume import keep_sound, tidy
 from tilseg.stores import Stores
 from tilseg.window import Size, Window
 
@@ -57,7 +57,9 @@ def partial(tmp_path) -> Path:
 def _recover(partial: Path, keep_bad: bool = False, progress=lambda *_: None) -> Journal:
     journal = Journal(partial / "journal-0.jsonl")
     result = partial / "result"
-    recover(result, result, PLAN, journal, classes=3, keep_bad=keep_bad, progress=progress)
+    tidy(result, result, PLAN)
+    stores = Stores.create(result, PLAN, 3)
+    keep_sound(stores, PLAN, journal, range(len(GRID)), keep_bad=keep_bad, progress=progress)
     return journal
 
 
@@ -158,7 +160,8 @@ def test_stopped_in_the_middle_it_has_lost_nothing(partial):
 
     journal = Journal(partial / "journal-0.jsonl")
     result = partial / "result"
+    stores = Stores.open(result, PLAN)
     with pytest.raises(Stopped):
-        recover(result, result, PLAN, journal, classes=3, keep_bad=False, progress=stop)
+        keep_sound(stores, PLAN, journal, range(len(GRID)), keep_bad=False, progress=stop)
     assert len(journal.records) == len(GRID)
     assert len(_recover(partial).records) == len(GRID)

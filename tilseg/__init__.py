@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tilseg.verbs.evaluate import evaluate
     from tilseg.verbs.measure import measure
     from tilseg.verbs.run import RunReport, run
+    from tilseg.verbs.shards import finish_shards
     from tilseg.verbs.verify import verify
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ _HOME = {
     "Watershed": "tilseg.instance_rule",
     "change": "tilseg.verbs.change",
     "evaluate": "tilseg.verbs.evaluate",
+    "finish_shards": "tilseg.verbs.shards",
     "load_model": "tilseg.model",
     "make_plan": "tilseg.planning",
     "measure": "tilseg.verbs.measure",
@@ -64,6 +66,7 @@ __all__ = [
     "Watershed",
     "change",
     "evaluate",
+    "finish_shards",
     "load_model",
     "make_plan",
     "measure",

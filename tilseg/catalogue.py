@@ -222,6 +222,10 @@ INPUT: Words = {
         "{path}: has no valid pixel, only nodata",
         "check its nodata value, or name another with --nodata",
     ),
+    "E-FINISH-NOTHING": (
+        "{path}: is no result and has no unfinished run beside it",
+        "check the path, which is what -o was",
+    ),
     "E-REGION-IMAGE": (
         "the image is {image} where the mask is {mask} (rows, cols)",
         "measure with the image the mask was made from",
@@ -465,5 +469,9 @@ STOPPED: Words = {
     "E-STOPPED": (
         "stopped after {done} of {total} blocks",
         "run the same command again to continue",
+    ),
+    "E-UNFINISHED": (
+        "{path}: {done} of {total} blocks are done, and no result is made before all are",
+        "run its command again, or all of its shards; those that are done end at once",
     ),
 }

@@ -1,6 +1,6 @@
 """The journal of a run: one line for every block begun, one for every block in place.
 
-Only the driver writes it. A line is JSON, a space and the CRC-32 of the JSON, so that a line
+Only the driver writes it; where several share a run, each has its own. A line is JSON, a space and the CRC-32 of the JSON, so that a line
 torn by a crash is recognised; what follows the first bad line is cut off and computed again.
 A driver that ends in any way but by being killed says so: what was under way then killed no one.
 """
@@ -13,6 +13,7 @@ import os
 import time
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -64,45 +65,22 @@ class Journal:
     E-OUTPUT-WRITE where the disk refuses.
 
     records: finished blocks by index. deaths: how often a block was under way when its driver
-    died, by index.
+    died, by index. others: journals of the same run, whose blocks count too.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, others: Iterable[Path] = ()) -> None:
         self.path = path
         self.records: dict[int, BlockRecord] = {}
         self.deaths: Counter[int] = Counter()
-        self._good = self._load()
+        for other in others:
+            _load(other, self.records, self.deaths)
+        self._good = _load(path, self.records, self.deaths)
         with writing(path):
             # Unbuffered: a line that the disk refused must not turn up again on closing.
             self._file = path.open("ab", buffering=0)
             # A torn tail would glue itself to the next line.
             self._file.truncate(self._good)
         self._synced = time.monotonic()
-
-    def _load(self) -> int:
-        """Read what is there; returns the number of good bytes."""
-        if not self.path.exists():
-            return 0
-        good = 0
-        under_way: set[int] = set()
-        for line in self.path.read_bytes().splitlines(keepends=True):
-            content = _decode(line)
-            if content is None:
-                break
-            good += len(line)
-            if "driver" in content:
-                self.deaths.update(under_way)
-                under_way.clear()
-            elif "ended" in content:
-                under_way.clear()
-            elif "begun" in content:
-                under_way.add(content["begun"])
-            else:
-                record = _records.validate_python(content)
-                self.records[record.index] = record
-                under_way.discard(record.index)
-        self.deaths.update(under_way)
-        return good
 
     def begin_driver(self) -> None:
         """Note that a driver starts; what the last one had under way, it died with."""
@@ -151,3 +129,37 @@ def _decode(line: bytes) -> dict[str, Any] | None:
         return None
     content: dict[str, Any] = json.loads(body)
     return content
+
+
+def _load(path: Path, records: dict[int, BlockRecord], deaths: Counter[int]) -> int:
+    """Add what a journal says to `records` and `deaths`; returns the number of good bytes."""
+    if not path.exists():
+        return 0
+    good = 0
+    under_way: set[int] = set()
+    for line in path.read_bytes().splitlines(keepends=True):
+        content = _decode(line)
+        if content is None:
+            break
+        good += len(line)
+        if "driver" in content:
+            deaths.update(under_way)
+            under_way.clear()
+        elif "ended" in content:
+            under_way.clear()
+        elif "begun" in content:
+            under_way.add(content["begun"])
+        else:
+            record = _records.validate_python(content)
+            records[record.index] = record
+            under_way.discard(record.index)
+    deaths.update(under_way)
+    return good
+
+
+def finished_blocks(paths: Iterable[Path]) -> set[int]:
+    """The blocks that journals name, which their drivers may be writing at the moment."""
+    records: dict[int, BlockRecord] = {}
+    for path in paths:
+        _load(path, records, Counter())
+    return set(records)

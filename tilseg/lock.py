@@ -37,6 +37,7 @@ from tilseg.errors import LockedError
 
 _BEAT_SECONDS = 30.0
 _DEAD_SECONDS = 10 * _BEAT_SECONDS
+_LOOK_SECONDS = 0.1
 
 # What flock says where a disk does not have it.
 _NO_FLOCK = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
@@ -88,12 +89,14 @@ class Lock:
         self._mine: Owner | None = None
 
     @contextmanager
-    def held(self, *, take_over: bool = False) -> Iterator[None]:
+    def held(self, *, take_over: bool = False, wait: float = 0.0) -> Iterator[None]:
         """Own the output; with `take_over`, also where another owner seems alive.
+
+        wait: seconds to wait for another owner to let go.
 
         Raises LockedError E-LOCKED naming the owner, OutputError E-OUTPUT-WRITE.
         """
-        with self._take(take_over) as file:
+        with self._wait(take_over, wait) as file:
             mine = this_process()
             with writing(self.path):
                 file.truncate(0)
@@ -122,6 +125,16 @@ class Lock:
         """Raises LockedError E-LOCK-LOST when another owner has taken over."""
         if not self.is_mine():
             raise LockedError("E-LOCK-LOST", path=self.output, owner=_read(self.path) or "unknown")
+
+    def _wait(self, take_over: bool, seconds: float) -> IO[bytes]:
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return self._take(take_over)
+            except LockedError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(_LOOK_SECONDS)
 
     def _take(self, take_over: bool) -> IO[bytes]:
         """The open lock file, locked, and free of living owners."""

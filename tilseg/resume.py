@@ -16,22 +16,9 @@ from tilseg.side_by_side import side_by_side
 from tilseg.stores import PROBABILITIES, TABLES, Stores
 
 
-def recover(
-    result: Path,
-    folder: Path,
-    plan: Plan,
-    journal: Journal,
-    *,
-    classes: int,
-    keep_bad: bool,
-    progress: Callable[[int, int], None],
-) -> None:
-    """Make the stores in `folder` ready for more blocks, and `journal` name only those that hold.
-
-    result: folder of the result, emptied of all but the stores, if they are in it. classes: of
-    the model. keep_bad: whether blocks with tiles left out may stay. progress: called with
-    (pixels read, pixels to read); what it raises ends the recovery and leaves the journal as it
-    was.
+def tidy(result: Path, folder: Path, plan: Plan) -> None:
+    """Empty `result`, the folder of the result, of all but the stores in `folder`, and these of all
+    but blocks. Nobody else may be at work there.
 
     Raises OutputError E-OUTPUT-WRITE.
     """
@@ -41,11 +28,26 @@ def recover(
             _strip(folder / name, plan)
         tables = {f"{index}.npz" for index in range(len(plan.grid))}
         _keep_only(tables, folder.parent / TABLES, Path.is_file)
-    stores = Stores.create(folder, plan, classes)
+
+
+def keep_sound(
+    stores: Stores,
+    plan: Plan,
+    journal: Journal,
+    part: range,
+    *,
+    keep_bad: bool,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Make `journal` name only those blocks of `part` that hold.
+
+    keep_bad: whether blocks with tiles left out may stay. progress: called with (pixels read,
+    pixels to read); what it raises ends it and leaves the journal as it was.
+    """
     wanted = {
         index: record
         for index, record in journal.records.items()
-        if index < len(plan.grid) and (keep_bad or not record.bad)
+        if index in part and (keep_bad or not record.bad)
     }
     # Until all are looked at the journal stands: the caller takes an empty one for no work done.
     kept = {}

@@ -4,6 +4,8 @@ slide.tilseg/                    the result: complete and verified, or not there
 .slide.tilseg.partial/           while it runs
     plan.json                    fingerprint and frozen plan
     journal-0.jsonl              finished blocks
+    journal-3of20.jsonl          those of a shard
+    shard-3of20.lock             the driver that owns this journal
     result.<time>/               becomes slide.tilseg by one rename
 .slide.tilseg.old/               an overwritten result, between two renames
 .slide.tilseg.trash/             a workspace that is being removed
@@ -59,15 +61,34 @@ class Workspace:
         # Named anew by each start: an owner that was taken for dead and wakes finds its own gone.
         self.result = self.partial / f"{_RESULT}{time.time_ns()}"
         self.plan = self.partial / "plan.json"
-        self.journal = self.partial / "journal-0.jsonl"
-        # What is published under the final name, and the receipt as it is found afterwards.
-        single = SINGLE.get(final.suffix.lower())
-        self.single = single
-        self._ready = self.result / single if single else self.result
+        self.single = single = SINGLE.get(final.suffix.lower())
         self._receipt = final.with_name(f"{final.name}.json") if single else final / RECEIPT
         self._old = final.parent / f".{final.name}.old"
         self._trash = final.parent / f".{final.name}.trash"
         self.lock = Lock(final.parent / f".{final.name}.lock", final)
+
+    @property
+    def _ready(self) -> Path:
+        """What is published under the final name."""
+        return self.result / self.single if self.single else self.result
+
+    def journal(self, name: str = "0") -> Path:
+        """The journal of a driver that has the run for itself, or of the shard `name`."""
+        return self.partial / f"journal-{name}.jsonl"
+
+    def journals(self) -> list[Path]:
+        """The journals of all drivers that have worked on the unfinished run."""
+        return sorted(self.partial.glob("journal-*.jsonl"))
+
+    def shard_lock(self, name: str) -> Lock:
+        """The lock of one shard's driver; it is taken under that of the workspace."""
+        return Lock(self.partial / f"shard-{name}.lock", self.final)
+
+    def check_no_shard(self) -> None:
+        """Raises LockedError E-LOCKED where a shard is at work. Under the lock none can begin."""
+        for path in sorted(self.partial.glob("shard-*.lock")):
+            with Lock(path, self.final).held():
+                pass
 
     @property
     def places(self) -> tuple[Path, ...]:
@@ -93,8 +114,10 @@ class Workspace:
         # Opening it would follow a link, and writing would destroy what it leads to.
         ownership.check_ours(self.lock.path)
 
-    def repair(self) -> None:
+    def repair(self, *, join: bool = False) -> None:
         """Finish or undo a publication that was interrupted between its renames.
+
+        join: leave the result that is being made where it is, for others are at work on it.
 
         Raises OutputError E-OUTPUT-WRITE, as all methods that write do; ExistsError
         E-EXISTS-FOREIGN where somebody else's files have the name of a place of ours.
@@ -102,11 +125,11 @@ class Workspace:
         for path in (self.partial, self._old, self._trash):
             ownership.check_ours(path)
         with writing(self.final):
-            self._repair()
+            self._repair(join)
 
-    def _repair(self) -> None:
+    def _repair(self, join: bool) -> None:
         remove(self._trash)
-        self._adopt()
+        self._adopt(join)
         if self.single and self._is_announced():
             self._put_in_place()
         if self._old.exists():
@@ -119,14 +142,17 @@ class Workspace:
             # Published, but killed before the emptied workspace was removed.
             self.discard()
 
-    def _adopt(self) -> None:
+    def _adopt(self, join: bool) -> None:
         """Take over what an earlier start has of the result."""
         found = sorted(self.partial.glob(f"{_RESULT}[0-9]*"))
         # A late write of a start before that one may have made its folder again.
         for stray in found[:-1]:
             remove(stray)
         for last in found[-1:]:
-            last.rename(self.result)
+            if join:
+                self.result = last
+            else:
+                last.rename(self.result)
 
     def check_ours(self) -> None:
         """Raises ExistsError E-EXISTS-FOREIGN where anything that tilseg did not make is in the
@@ -189,7 +215,11 @@ class Workspace:
             raise ExistsError("E-PARTIAL-DAMAGED", path=self.partial) from None
 
     def begin(self, content: dict[str, Any]) -> None:
-        """Make an empty workspace whose plan.json holds `content`."""
+        """Make an empty workspace whose plan.json holds `content`.
+
+        Raises LockedError E-LOCKED where a shard is at work in the one that is there.
+        """
+        self.check_no_shard()
         self.discard()
         with writing(self.partial):
             self.result.mkdir(parents=True)

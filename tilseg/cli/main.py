@@ -25,6 +25,7 @@ _DEBUG = click.Option(
 # verb -> one line of help; its module is imported only when it is called.
 _VERBS = {
     "run": "Segment an image into a mask.",
+    "finish": "Publish a run whose shards are done.",
     "plan": "Show what `run` would do, without doing it.",
     "verify": "Check a result against its receipt, byte by byte.",
     "measure": "Measure the regions of a mask.",

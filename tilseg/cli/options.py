@@ -15,6 +15,7 @@ from tilseg.cli.config import load_config
 from tilseg.errors import UsageError
 from tilseg.instance_rule import MAX_RADIUS, Border, InstanceRule, Watershed
 from tilseg.plan import AreaUnit, PolygonFormat, RegionOptions
+from tilseg.shard import Shard
 
 POLYGON_FORMATS: tuple[PolygonFormat, ...] = get_args(PolygonFormat)
 
@@ -77,6 +78,15 @@ class Duration(click.ParamType[float]):
             raise UsageError("E-OPTION", option=param.opts[0], value=value, allowed=allowed)
         hours, minutes, seconds = (int(part or 0) for part in match.groups())
         return float(hours * 3600 + minutes * 60 + seconds)
+
+
+class ShardPart(click.ParamType[Shard]):
+    """Part K of N of a job: 3/20."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Shard:
+        return value if isinstance(value, Shard) else Shard.parse(str(value))
 
 
 class Length(click.ParamType[str]):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from tilseg.cli.options import Duration, Names, plan_options
+from tilseg.cli.options import Duration, Names, ShardPart, plan_options
 from tilseg.cli.sections import SectionedCommand
-from tilseg.errors import Stopped
 
 if TYPE_CHECKING:
     from tilseg.schedule import Cluster
+    from tilseg.shard import Shard
 
 DEGRADED = 3
 
@@ -46,6 +45,12 @@ DEGRADED = 3
     help="Run on a Dask scheduler: tcp://host:port, or its scheduler file.",
 )
 @click.option(
+    "--shard",
+    type=ShardPart(),
+    metavar="K/N",
+    help="Do part K of N of the blocks; the last part to end publishes.",
+)
+@click.option(
     "--on-bad-tile",
     type=click.Choice(["fail", "mask"]),
     default="fail",
@@ -71,6 +76,7 @@ def command(
     outputs: tuple[str, ...],
     processes: bool,
     scheduler: str | None,
+    shard: Shard | None,
     on_bad_tile: Literal["fail", "mask"],
     stop_after: float | None,
     overwrite: bool,
@@ -85,43 +91,43 @@ def command(
     by the same command and ends in the same bytes.
     """
     from tilseg.cli.planned import planned
-    from tilseg.cli.stopping import StopRequest, die_by
-    from tilseg.cli.terminal import ProgressDisplay, print_summary
+    from tilseg.cli.stopping import stopping
+    from tilseg.cli.terminal import ProgressDisplay, show_report
     from tilseg.side_by_side import usable_cpus
     from tilseg.source import image_name
     from tilseg.verbs.run import run
 
     if scheduler and processes:
         raise click.UsageError("--processes and --scheduler exclude each other; give one of them")
+    if shard and overwrite:
+        # Every shard would remove what the others have done.
+        raise click.UsageError(
+            "--shard and --overwrite exclude each other; remove the result first"
+        )
     count = (workers or usable_cpus()) if processes else 1
     threads = None if processes else workers
-    with StopRequest(stop_after) as stop:
-        try:
-            with (
-                ProgressDisplay() as display,
-                planned(image, workers=threads, processes=count, **choices) as (_, _, plan),
-            ):
-                output = output or Path(f"{image_name(plan.source)}.tilseg")
-                report = run(
-                    plan,
-                    output,
-                    outputs=outputs,
-                    cluster=_cluster(plan.device, threads, count if processes else 0, scheduler),
-                    overwrite=overwrite,
-                    break_lock=break_lock,
-                    on_bad_tile=on_bad_tile,
-                    progress=display.update,
-                    stop=stop,
-                )
-        except Stopped as error:
-            if stop.signal is not None:
-                print(error.message, file=sys.stderr, flush=True)
-                die_by(stop.signal)
-            raise
+    with (
+        stopping(stop_after) as stop,
+        ProgressDisplay() as display,
+        planned(image, workers=threads, processes=count, **choices) as (_, _, plan),
+    ):
+        output = output or Path(f"{image_name(plan.source)}.tilseg")
+        report = run(
+            plan,
+            output,
+            outputs=outputs,
+            cluster=_cluster(plan.device, threads, count if processes else 0, scheduler),
+            overwrite=overwrite,
+            break_lock=break_lock,
+            on_bad_tile=on_bad_tile,
+            shard=(shard.number, shard.count) if shard else None,
+            progress=display.update,
+            stop=stop,
+        )
     if as_json:
         click.echo(json.dumps(report.summary, indent=1))
     else:
-        print_summary(report, output)
+        show_report(report, output)
     if report.bad:
         raise click.exceptions.Exit(DEGRADED)
 

@@ -44,6 +44,7 @@ _SECTIONS = {
         "workers",
         "processes",
         "scheduler",
+        "shard",
         "on_bad_tile",
         "stop_after",
         "break_lock",

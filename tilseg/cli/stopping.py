@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import NoReturn
+
+from tilseg.errors import Stopped
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 
@@ -50,6 +55,19 @@ class StopRequest:
         self.signal = number
         for each in self._before:
             signal.signal(each, signal.SIG_DFL)
+
+
+@contextmanager
+def stopping(seconds: float | None = None) -> Iterator[StopRequest]:
+    """A `StopRequest`; where a signal stopped what is inside, the process ends by that signal."""
+    with StopRequest(seconds) as stop:
+        try:
+            yield stop
+        except Stopped as error:
+            if stop.signal is None:
+                raise
+            print(error.message, file=sys.stderr, flush=True)
+            die_by(stop.signal)
 
 
 def die_by(number: int) -> NoReturn:

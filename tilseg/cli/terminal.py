@@ -155,6 +155,21 @@ def print_facts(facts: Mapping[str, Any]) -> None:
         console.print(Text(f"{name:{width}}  ", style="bold") + _text(str(value)), soft_wrap=True)
 
 
+def show_report(report: RunReport, output: Path) -> None:
+    """What a run has to say at its end."""
+    if report.status != "unfinished":
+        print_summary(report, output)
+        return
+    blocks = report.summary["blocks"]
+    print_facts(
+        {
+            "this shard": f"{report.done:,} blocks computed, {report.kept:,} kept from before",
+            "all shards": f"{blocks['done']:,} of {blocks['total']:,} blocks done",
+            "result": f"{output}, when all are",
+        }
+    )
+
+
 def print_summary(report: RunReport, output: Path) -> None:
     """What a person wants to know after a run, and where to look next."""
     summary = report.summary

@@ -9,6 +9,8 @@ from typing import Literal
 
 from tilseg.plan import Plan
 from tilseg.schedule import IN_PROCESS, Cluster
+from tilseg.shard import Shard
+from tilseg.verbs.shards import carry_out_shard
 from tilseg.verbs.stages import OUTPUTS, Progress, RunOptions, RunReport, Start
 from tilseg.workspace import Workspace
 
@@ -24,6 +26,7 @@ def run(
     overwrite: bool = False,
     break_lock: bool = False,
     on_bad_tile: Literal["fail", "mask"] = "fail",
+    shard: tuple[int, int] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> RunReport:
@@ -35,7 +38,8 @@ def run(
     read back and on the disk. See `RunOptions` for the options.
 
     break_lock: own the output even where another run seems to; that one ends as soon as it
-        looks. progress: called in this thread as phases advance. stop: asked several times a
+        looks. shard: (3, 20) computes the third of twenty parts of the blocks; the last of the
+        twenty to end publishes, and the report of the others is "unfinished". progress: called in this thread as phases advance. stop: asked several times a
         second, from any thread; once true, the run ends within a block and can be continued.
 
     What the run finds and does about an earlier one goes to the logger "tilseg".
@@ -45,8 +49,8 @@ def run(
     """
     space = Workspace(Path(output).resolve())
     options = RunOptions(tuple(outputs), cluster, overwrite, on_bad_tile)
-    with (
-        Start(space, plan, options, progress, stop) as start,
-        space.lock.held(take_over=break_lock),
-    ):
-        return start.carry_out()
+    with Start(space, plan, options, progress, stop) as start:
+        if shard is not None:
+            return carry_out_shard(start, Shard(*shard), break_lock=break_lock)
+        with space.lock.held(take_over=break_lock):
+            return start.carry_out()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from tilseg.errors import (
     BlocksFailed,
     ExistsError,
     InputError,
+    LockedError,
     Stopped,
     UsageError,
 )
@@ -22,18 +24,20 @@ from tilseg.exactness import inexactness
 from tilseg.fingerprint import adopt, differences, fingerprint, plan_from_json, plan_to_json
 from tilseg.finish import Finisher, Phase
 from tilseg.infer import BlockFailure, Job, versions
-from tilseg.journal import BadTile, BlockRecord, Journal
+from tilseg.journal import BadTile, BlockRecord, Journal, finished_blocks
+from tilseg.lock import Lock
 from tilseg.nodata import NODATA
 from tilseg.ownership import check_apart
 from tilseg.plan import Plan, RegionOptions
 from tilseg.polygons.files import check_formats
 from tilseg.receipt import bad_tiles
 from tilseg.regions.measuring import Measuring
-from tilseg.resume import recover
+from tilseg.resume import keep_sound, tidy
 from tilseg.schedule import IN_PROCESS, Cluster, run_blocks
+from tilseg.shard import Shard
 from tilseg.source import Source
 from tilseg.sources.resampled import open_planned
-from tilseg.stores import MASK
+from tilseg.stores import MASK, Stores
 from tilseg.where.chosen import skipped_blocks
 from tilseg.workspace import Workspace
 
@@ -57,13 +61,14 @@ class Progress:
 class RunReport:
     """What a run did.
 
-    status: "complete", or "degraded" when tiles had to be left as nodata. computed: whether
+    status: "complete", or "degraded" when tiles had to be left as nodata; "unfinished" when a
+    shard has done its blocks and others have not, so that there is no result yet. computed: whether
     anything was done now; False when the result was there already. done: blocks computed now;
     kept: computed in an earlier start; the others were skipped. bad: the tiles left as nodata. summary: the
-    content of summary.json.
+    content of summary.json; of an unfinished run only "blocks", with "total" and "done".
     """
 
-    status: Literal["complete", "degraded"]
+    status: Literal["complete", "degraded", "unfinished"]
     output: Path
     computed: bool
     done: int
@@ -127,8 +132,15 @@ class Start:
             raise
         self.inexact: dict[str, Any] | None = None
         self.journal: Journal | None = None
+        # The blocks that are this driver's to do, and the lock that says so.
+        self.part = range(len(plan.grid))
+        self.lock: Lock = space.lock
+        # Whether others are at work there now.
+        self._accompanied = False
+        # Those that it has done.
+        self.mine: set[int] = set()
         self.kept = 0
-        self.seconds: dict[str, float] = {}
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def __enter__(self) -> Self:
         return self
@@ -156,26 +168,90 @@ class Start:
             self.leave()
         return self.publish()
 
-    def look(self) -> RunReport | None:
-        """Mend what an earlier start left half done; the report of a result that is this run's."""
-        self.space.repair()
+    def look(self, shard: Shard | None = None) -> RunReport | None:
+        """Mend what an earlier start left half done; the report of a result that is this run's.
+
+        shard: this is one of several drivers.
+
+        Raises LockedError E-LOCKED where shards are at work, unless this is one or all is done.
+        """
+        try:
+            self.space.check_no_shard()
+            self.space.repair()
+        except LockedError:
+            if shard is None and not self.all_done():
+                raise
+            self._accompanied = shard is not None
+            self.space.repair(join=self._accompanied)
         return self._finished()
 
     def begin(self) -> None:
         """Take over an unfinished run, or begin a new one; read back what is there of it."""
-        began = time.perf_counter()
+        self._set_up()
+        self.part, self.lock = range(len(self.plan.grid)), self.space.lock
+        self._take_stock(self.space.journal())
+
+    def join(self, shard: Shard) -> Lock:
+        """Become one of several drivers of a run, whose lock, returned, is to be taken at once."""
+        self._set_up()
+        self.part = shard.part(len(self.plan.grid))
+        self.lock = self.space.shard_lock(shard.name)
+        return self.lock
+
+    def begin_part(self, shard: Shard) -> None:
+        """Read back what is there of the shard's blocks, whoever computed them."""
+        self._take_stock(self.space.journal(shard.name))
+
+    def _set_up(self) -> None:
         check_disk(self.space.final, self._need(), tree_bytes(self.space.partial))
         self._begin_or_resume()
-        self.journal = Journal(self.space.journal)
-        self.kept = self._keep_what_holds(self.journal)
-        self.seconds["begin"] = time.perf_counter() - began
+        if not self._accompanied:
+            tidy(self.space.result, self.stores, self.plan)
+        Stores.create(self.stores, self.plan, len(self.card.classes))
+
+    def _take_stock(self, path: Path) -> None:
+        """Leave in the journal the blocks that are there and sound."""
+        began = time.perf_counter()
+        others = [each for each in self.space.journals() if each != path]
+        self.journal = journal = Journal(path, others)
+        before = sum(index in self.part for index in journal.records)
+        keep_sound(
+            Stores.open(self.stores, self.plan),
+            self.plan,
+            journal,
+            self.part,
+            keep_bad=self.options.on_bad_tile == "mask",
+            progress=lambda done, total: self._report("recover", done, total, len(journal.records)),
+        )
+        kept = len(journal.records)
+        if before:
+            again = f"; {before - kept:,} are computed again" if kept < before else ""
+            total = len(self.part)
+            _log.info("resuming: %s of %s blocks verified%s", f"{kept:,}", f"{total:,}", again)
+        self.kept = sum(
+            record.skipped is None and record.index not in self.mine
+            for record in journal.records.values()
+        )
+        self.seconds["begin"] += time.perf_counter() - began
+
+    def all_done(self) -> bool:
+        """Whether the journals name every block of the unfinished run."""
+        done, total = blocks_done(self.space)
+        return done == total
+
+    def unfinished(self) -> RunReport:
+        """The report of a shard that leaves the rest to others."""
+        done, total = blocks_done(self.space)
+        blocks = {"blocks": {"total": total, "done": done}}
+        where = self.space.final
+        return RunReport("unfinished", where, True, len(self.mine), self.kept, (), blocks)
 
     def predict(self) -> None:
         """Compute every block that is not there yet."""
         assert self.journal is not None
         began = time.perf_counter()
         self._predict(self.journal)
-        self.seconds["predict"] = time.perf_counter() - began
+        self.seconds["predict"] += time.perf_counter() - began
 
     def leave(self) -> None:
         """Close the journal, and forget a run that ends before its first block."""
@@ -219,10 +295,7 @@ class Start:
         if differ:
             raise ExistsError("E-EXISTS", path=self.space.final, fields=differ)
         self.space.discard_same(receipt["fingerprint"])
-        summary = receipt["summary"]
-        bad = bad_tiles(receipt)
-        kept = summary["blocks"]["done"] + summary["blocks"]["kept"]
-        return RunReport(receipt["status"], self.space.final, False, 0, kept, bad, summary)
+        return finished_report(self.space.final, receipt)
 
     def _begin_or_resume(self) -> None:
         """Take over an unfinished run that is the same, or begin a new one."""
@@ -248,43 +321,25 @@ class Start:
                 return None
             raise
 
-    def _keep_what_holds(self, journal: Journal) -> int:
-        """Leave in the journal the blocks that are there and sound; returns how many of them the
-        network has computed."""
-        before = len(journal.records)
-        recover(
-            self.space.result,
-            self.stores,
-            self.plan,
-            journal,
-            classes=len(self.card.classes),
-            keep_bad=self.options.on_bad_tile == "mask",
-            progress=lambda done, total: self._report("recover", done, total, len(journal.records)),
-        )
-        kept = len(journal.records)
-        if before:
-            again = f"; {before - kept:,} are computed again" if kept < before else ""
-            total = len(self.plan.grid)
-            _log.info("resuming: %s of %s blocks verified%s", f"{kept:,}", f"{total:,}", again)
-        return sum(record.skipped is None for record in journal.records.values())
-
     def _predict(self, journal: Journal) -> None:
-        """Compute every block the journal lacks."""
+        """Compute every block of the part that the journal lacks."""
         grid = self.plan.grid
         skipped = skipped_blocks(self.plan.selection, grid)
-        pixels = {b.index: b.write.size.area for b in grid if b.index not in skipped}
+        blocks = (grid.block_at(index) for index in self.part)
+        pixels = {b.index: b.write.size.area for b in blocks if b.index not in skipped}
         total = sum(pixels.values())
         done = sum(pixels.get(index, 0) for index in journal.records)
         self.progress(Progress("predict", done, total))
 
         def on_record(record: BlockRecord) -> None:
             nonlocal done
-            self.space.lock.check()
+            self.lock.check()
             journal.append(record)
+            self.mine.add(record.index)
             done += pixels.get(record.index, 0)
             self.progress(Progress("predict", done, total))
 
-        pending = [index for index in range(len(grid)) if index not in journal.records]
+        pending = [index for index in self.part if index not in journal.records]
         if not pending:
             return
         self._end_if_asked(len(journal.records))
@@ -300,11 +355,10 @@ class Start:
             on_record=on_record,
             stop=self.stop,
         )
-        if len(journal.records) < len(grid):
+        if len(journal.records) < len(self.part):
             self._give_up(failed, len(journal.records))
 
     def _give_up(self, failed: list[BlockFailure], done: int) -> None:
-        total = len(self.plan.grid)
         self._end_if_asked(done)
         # A file that is being written over is the cause, not the tiles that it spoils.
         self._recheck_input()
@@ -313,7 +367,7 @@ class Start:
         raise BlocksFailed(
             "E-BLOCKS-FAILED",
             failed=len(failed),
-            total=total,
+            total=len(self.part),
             tiles=len(tiles),
             first=f"{first.window}: {first.reason}",
         )
@@ -333,7 +387,7 @@ class Start:
             Measuring.of_run(self.plan, self.source, self.card, NODATA),
             self._prints(self.plan),
             bool(self.space.single),
-            lambda phase, done, total: self._report(phase, done, total, len(self.plan.grid)),
+            lambda phase, done, total: self._report(phase, done, total, len(self.part)),
         )
         began = time.perf_counter()
         finisher.write_masks(records, self.options.outputs)
@@ -360,7 +414,7 @@ class Start:
 
     def _end_if_asked(self, blocks: int) -> None:
         if self.stop():
-            raise Stopped("E-STOPPED", done=blocks, total=len(self.plan.grid))
+            raise Stopped("E-STOPPED", done=blocks, total=len(self.part))
 
     def _recheck_input(self) -> None:
         try:
@@ -393,3 +447,18 @@ def _unasked(plan: Plan) -> tuple[RegionOptions, ...]:
     card = read_card(plan.model)
     names = [info.name for info in card.classes]
     return RegionOptions(instances=None), RegionOptions().settled(card.instances, names)
+
+
+def finished_report(output: Path, receipt: dict[str, Any]) -> RunReport:
+    """The report of a result that was there already."""
+    summary = receipt["summary"]
+    kept = summary["blocks"]["done"] + summary["blocks"]["kept"]
+    return RunReport(receipt["status"], output, False, 0, kept, bad_tiles(receipt), summary)
+
+
+def blocks_done(space: Workspace) -> tuple[int, int]:
+    """Blocks done, of all, of an unfinished run; (0, 0) where there is none."""
+    unfinished = space.unfinished()
+    if unfinished is None:
+        return 0, 0
+    return len(finished_blocks(space.journals())), len(plan_from_json(unfinished["plan"]).grid)
