@@ -15,43 +15,16 @@ import shutil
 import statistics
 import tempfile
 import time
-from concurrent.futures import wait
 from pathlib import Path
 
-import numpy as np
 from common import big_image, model_file, show
 
 import tilseg
-from tilseg.lanes import Lanes
-from tilseg.model import Model
 from tilseg.plan import Plan
+from tilseg.verbs.bench import prediction_rate
 from tilseg.window import Window
 
 TILES = (384, 512, 640, 768, 896, 1024)
-
-
-def bare_rate(
-    model: Model, plan: Plan, pixels: np.ndarray, tile: int, lanes: int, seconds: float
-) -> float:
-    """Kept megapixels a second of `lanes` predictions at once of `tile` px, pixels in memory."""
-    side = model.field.input_for(tile)
-    batch = np.ascontiguousarray(pixels[None, :side, :side])
-
-    def predict_until(end: float) -> int:
-        count = 0
-        while time.perf_counter() < end:
-            model.predict(batch, plan.statistics)
-            count += 1
-        return count
-
-    threads = Lanes(lanes)
-    wait([threads.submit(model.predict, batch, plan.statistics) for _ in range(lanes)])
-    began = time.perf_counter()
-    counts = [threads.submit(predict_until, began + seconds) for _ in range(lanes)]
-    count = sum(future.result() for future in counts)
-    rate = count * tile**2 / (time.perf_counter() - began) / 1e6
-    threads.close()
-    return rate
 
 
 def run_rate(plan: Plan, output: Path) -> float:
@@ -95,8 +68,9 @@ def main() -> None:
         for tile, threads in ways:
             model = by_threads[threads]
             lanes = cpus // threads
-            rate = bare_rate(model, plan, pixels, tile, lanes, options.seconds)
-            bare[tile, threads].append(rate)
+            side = model.field.input_for(tile)
+            rate = prediction_rate(model, plan, pixels[:side, :side], lanes, options.seconds)
+            bare[tile, threads].append(rate / 1e6)
         runs.append(run_rate(plan, work / "overhead.tilseg"))
     medians = {way: statistics.median(rates) for way, rates in bare.items()}
     best = max(medians, key=lambda way: medians[way])

@@ -49,6 +49,7 @@ FLOORS = {
     "default_model": 3,
     "budget": 1,
     "pages": 4,
+    "reading": 3,
     "exactness": 4,
     "instances": 4,
     "stores": 4,

@@ -12,7 +12,6 @@ import time
 from concurrent.futures import wait
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +22,16 @@ from tilseg.errors import InputError, ModelError, ResourceError
 from tilseg.journal import BadTile, BlockRecord, Skipped
 from tilseg.lanes import Lanes
 from tilseg.model import Model, load_model
-from tilseg.nodata import NODATA, fill_invalid, valid_pixels
+from tilseg.nodata import NODATA
 from tilseg.plan import Block, Plan, Tile
+from tilseg.reading import read_filled
 from tilseg.regions import BlockTable
 from tilseg.regions.measuring import Measuring
 from tilseg.source import Source
 from tilseg.sources.resampled import open_planned
 from tilseg.stores import Stores
 from tilseg.where.chosen import Chosen, Wanted
-from tilseg.window import Window, read_mirrored
+from tilseg.window import Window
 
 # Another version of any of these may give other bits.
 _SAME_VERSIONS = ("tilseg", "torch", "numpy")
@@ -206,19 +206,7 @@ class BlockWorker:
         return self._chosen.wanted(window, data)
 
     def _read_piece(self, window: Window, tiles: tuple[Tile, ...]) -> Piece:
-        plan, source = self.plan, self.source
-        shape = plan.grid.shape
-
-        def read(inside: Window) -> NDArray[Any]:
-            return source.read(inside, plan.level, plan.bands)
-
-        def mask(inside: Window) -> NDArray[Any]:
-            found = source.mask(inside, plan.level)
-            return np.ones(inside.size, np.bool_) if found is None else found
-
-        pixels = read_mirrored(read, window, shape)
-        valid = valid_pixels(pixels, source.nodata, read_mirrored(mask, window, shape))
-        return Piece(window, tiles, fill_invalid(pixels, valid, plan.statistics), valid)
+        return Piece(window, tiles, *read_filled(self.plan, self.source, window))
 
     def _predict(
         self, block: Block, pieces: list[Piece], wanted: Wanted

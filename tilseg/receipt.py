@@ -124,8 +124,8 @@ def receipt(
 ) -> dict[str, Any]:
     """The content of run.json for the files now in `result`.
 
-    reader, notes: how the image was read. inexact: what tiling cost a model that is not exact, as
-    measured. records: of every block, in order of their index; "blocks" holds the CRC-32 of what
+    reader, notes: how the image was read. inexact: what tiling and precision
+    change, see `tilseg.exactness`. records: of every block, in order of their index; "blocks" holds the CRC-32 of what
     each block stored. "files" holds the sha256 of every file; `tilseg.durable.seal` adds that of
     the receipt.
     """

@@ -27,6 +27,7 @@ _VERBS = {
     "run": "Segment an image into a mask.",
     "finish": "Publish a run whose shards are done.",
     "plan": "Show what `run` would do, without doing it.",
+    "bench": "Measure how fast this machine segments an image.",
     "verify": "Check a result against its receipt, byte by byte.",
     "measure": "Measure the regions of a mask.",
     "evaluate": "Compare a mask with the truth.",

@@ -49,6 +49,7 @@ _SECTIONS = {
         "stop_after",
         "break_lock",
         "config",
+        "seconds",
     ),
 }
 _OTHERS = "Options"

@@ -28,7 +28,7 @@ from tilseg.models.symmetries import averaged
 from tilseg.receptive_field import ReceptiveField
 from tilseg.window import Size
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Memory held over memory needed: gaps between blocks in a heap that is kept (see heap.py).
 # Measured 1.1 to 1.7 over all up-samplings, widths 16 to 64.
 _KEPT = 2.0
@@ -253,7 +253,7 @@ def load(
         uri=str(path.resolve()),
         sha256=hashlib.sha256(content).hexdigest(),
         device=device,
-        dtype=_DTYPES[precision],
+        dtype=DTYPES[precision],
         threads=threads,
         tta=tta,
     )

@@ -309,7 +309,7 @@ class Start:
                 return
             if not self.options.overwrite:
                 raise ExistsError("E-PARTIAL", path=self.space.partial, fields=differ)
-        self.inexact = inexactness(self.plan, self.source) if self.card.inexact else None
+        self.inexact = inexactness(self.plan, self.source, self.card)
         content = {"fingerprint": self._prints(self.plan), "plan": plan_to_json(self.plan)}
         self.space.begin(content | {"inexact": self.inexact})
 

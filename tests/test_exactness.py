@@ -1,0 +1,94 @@
+"""What is recorded of precision, against two whole masks of the same image."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from tiny import noise, save_tiny_model
+
+import tilseg
+from tilseg.exactness import inexactness
+from tilseg.sinks.zarr import MaskStore
+from tilseg.window import Size, Window
+
+SHAPE = (211, 307)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("precision")
+    tifffile.imwrite(folder / "image.tif", noise(*SHAPE), tile=(64, 64), photometric="rgb")
+    save_tiny_model(folder / "tiny.safetensors")
+    return folder
+
+
+def plan_of(desk: Path, precision: str, **choices):
+    source = tilseg.open_source(desk / "image.tif")
+    model = tilseg.load_model(desk / "tiny.safetensors", device="cpu", precision=precision)
+    plan = tilseg.make_plan(
+        source, model, tile=64, precision=precision, regions=None, memory="2GB", **choices
+    )
+    return source, model, plan
+
+
+def mask_of(plan, output: Path) -> np.ndarray:
+    tilseg.run(plan, output, outputs=("zarr",))
+    store = MaskStore.open(output / "mask.zarr")
+    return store.read(Window.whole(store.shape))
+
+
+def test_a_run_in_float32_has_nothing_to_tell(desk):
+    source, model, plan = plan_of(desk, "fp32")
+    assert inexactness(plan, source, model.card) is None
+
+
+def test_the_share_of_other_labels_is_that_of_two_masks(desk, tmp_path):
+    source, model, plan = plan_of(desk, "bf16")
+    # One tile a block, and no more blocks than are compared: all of the image is.
+    grid = replace(plan.grid, tile=Size(128, 128), tiles_per_block=Size(1, 1))
+    plan = replace(plan, grid=grid)
+    assert len(grid) <= 8
+    _, _, exact = plan_of(desk, "fp32")
+    exact = replace(exact, grid=grid)
+    found = inexactness(plan, source, model.card)
+    one, other = mask_of(plan, tmp_path / "half"), mask_of(exact, tmp_path / "whole")
+    assert found == {
+        "tiling": None,
+        "precision": {
+            "precision": "bf16",
+            "tiles": len(grid),
+            "pixels": one.size,
+            "labels": np.count_nonzero(one != other) / one.size,
+        },
+    }
+    assert 0 < found["precision"]["labels"] < 0.1
+
+
+def test_blocks_that_are_not_computed_are_not_compared(desk):
+    roi = desk / "roi.geojson"
+    ring = [[0, 0], [90, 0], [90, 90], [0, 90], [0, 0]]
+    roi.write_text(
+        '{"type": "Feature", "properties": {}, "geometry": '
+        f'{{"type": "Polygon", "coordinates": [{ring}]}}}}'
+    )
+    source, model, plan = plan_of(desk, "bf16", roi=roi)
+    found = inexactness(plan, source, model.card)
+    single = replace(plan, grid=replace(plan.grid, tiles_per_block=Size(1, 1)))
+    fewer = inexactness(single, source, model.card)
+    assert found["precision"]["pixels"] > 0
+    # Four tiles of 64 hold pixels of the 90 x 90 corner; of 20.
+    assert (len(single.grid), fewer["precision"]["tiles"]) == (20, 4)
+
+
+def test_the_receipt_holds_it(desk, tmp_path):
+    _, _, plan = plan_of(desk, "bf16")
+    tilseg.run(plan, tmp_path / "out", outputs=("zarr",))
+    recorded = json.loads((tmp_path / "out" / "run.json").read_text())["inexact"]
+    assert recorded["tiling"] is None
+    assert recorded["precision"]["precision"] == "bf16"
+    assert 0 <= recorded["precision"]["labels"] < 0.1
