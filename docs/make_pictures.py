@@ -20,6 +20,9 @@ from tilseg.plan import TileGrid
 from tilseg.receptive_field import ReceptiveField, compose
 from tilseg.resample import taps
 from tilseg.sinks.zarr import MaskStore
+from tilseg.training.config import Config, Data, TrainingClass
+from tilseg.training.settings import AUGMENTATIONS
+from tilseg.training.train import preview
 from tilseg.window import Size, Window, mirror_index
 
 DOCS = Path(__file__).parent
@@ -207,6 +210,18 @@ def slide_png() -> Image.Image:
     return Image.fromarray(both).quantize(160, dither=Image.Dither.NONE)
 
 
+def preview_png() -> Image.Image:
+    """Two places of the sample slide, and three augmented patches beside each."""
+    names = {"images": "slide.tif", "masks": "slide_truth.tif"}
+    config = Config(
+        data=Data(**{key: str(DOCS.parent / "sample_data" / name) for key, name in names.items()}),
+        classes=(TrainingClass(name="background"), TrainingClass(name="nucleus")),
+        augmentation=AUGMENTATIONS["histology"],
+    )
+    sheet = preview(config, rows=2, changed=3)
+    return Image.fromarray(sheet).quantize(160, dither=Image.Dither.NONE)
+
+
 def overlay(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """`pixels` (rows, cols, 3) tinted where `inside` (rows, cols), with its edge drawn."""
     color = np.array([220, 0, 110], np.float64)
@@ -265,3 +280,4 @@ if __name__ == "__main__":
     for path, svg in drawings().items():
         path.write_text(svg)
     slide_png().save(IMAGES / "slide.png", optimize=True)
+    preview_png().save(IMAGES / "preview.png", optimize=True)

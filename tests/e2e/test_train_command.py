@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
 from training_shapes import shapes
 
 from tilseg.card import read_card
@@ -235,3 +236,41 @@ def _done(arguments):
     with pytest.raises(SystemExit) as ended:
         main(["train", *map(str, arguments)])
     return ended.value.code or 0
+
+
+def _ended(arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *arguments])
+    return ended.value.code or 0
+
+
+def test_a_preview_is_a_picture_and_trains_nothing(folders, tmp_path, capsys):
+    sheet = tmp_path / "sheet.png"
+    arguments = [*folders, *SMALL, "--augment=strong", f"--preview={sheet}"]
+    assert _ended(arguments) == 0
+    assert capsys.readouterr().out == f"preview {sheet}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+    # Patches of 20 pixels, enlarged eight times: five places, each seven times.
+    assert Image.open(sheet).size == (6 + 7 * 166, 6 + 5 * 166)
+    first = sheet.read_bytes()
+    assert _ended(arguments) == 0
+    assert sheet.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        (["--preview", "sheet.tif"], 2, "E-OPTION"),
+        (["--preview", "missing/sheet.png"], 7, "E-OUTPUT-PARENT"),
+        (["--preview", "sheet.png", "--augment", "histology"], 2, "E-TRAIN-STAIN"),
+    ],
+)
+def test_a_preview_that_cannot_be_is_one_line(
+    folders, tmp_path, monkeypatch, capsys, arguments, code, error
+):
+    monkeypatch.chdir(tmp_path)
+    assert _ended([*folders, *SMALL, *arguments]) == code
+    message = capsys.readouterr().err
+    assert message.startswith(f"error[{error}]")
+    assert message.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,9 +15,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tilseg.cli.training_file import make_config
 from tilseg.cli.training_options import training_options
-from tilseg.errors import printable
+from tilseg.errors import OutputError, UsageError, printable
 
 if TYPE_CHECKING:
+    from tilseg.training.config import Config
     from tilseg.training.loop import Progress as Step
     from tilseg.training.train import TrainReport
 
@@ -28,12 +30,19 @@ _LINE_SECONDS = 10.0
 @click.command(name="train")
 @click.argument("paths", nargs=-1, metavar="[CONFIG.toml] [IMAGES MASKS | TABLE.csv]")
 @training_options
+@click.option(
+    "--preview",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Write patches beside their augmented selves, with their labels, and train nothing.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
 @click.pass_context
 def command(
     ctx: click.Context,
     /,
     paths: tuple[str, ...],
+    preview: Path | None,
     as_json: bool,
     **options: Any,  # noqa: ARG001  # `make_config` takes them from the context
 ) -> None:
@@ -47,11 +56,27 @@ def command(
     from tilseg.training.train import train
 
     config = make_config(ctx, paths)
+    if preview is not None:
+        _write_preview(config, preview)
+        return
     with StopRequest() as stop, _Display() as display:
         report = train(config, report=display.update, stop=stop)
     _print(report, as_json)
     if stop.signal is not None and not report.finished:
         die_by(stop.signal)
+
+
+def _write_preview(config: Config, path: Path) -> None:
+    from tilseg.durable import write_durably
+    from tilseg.pages.encoding import png
+    from tilseg.training.train import preview
+
+    if path.suffix.lower() != ".png":
+        raise UsageError("E-OPTION", option="--preview", value=str(path), allowed="a .png file")
+    if not path.parent.is_dir():
+        raise OutputError("E-OUTPUT-PARENT", path=path, parent=path.parent)
+    write_durably(path, png(preview(config)))
+    click.echo(f"preview {path}")
 
 
 class _Display(logging.Handler):

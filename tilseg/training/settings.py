@@ -58,5 +58,7 @@ AUGMENTATIONS = {
     "light": Augmentation(),
     "medium": Augmentation(zoom=(0.8, 1.3), elastic=4.0, gamma=0.1),
     "strong": _STRONG,
-    "histology": replace(_STRONG, zoom=(0.8, 1.3), stain=0.25, mix=0.0),
+    "histology": replace(
+        _STRONG, zoom=(0.8, 1.3), stain=0.2, mix=0.0, contrast=0.15, brightness=0.1
+    ),
 }

@@ -12,7 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tilseg.card import Card, ClassInfo, file_sha256
 from tilseg.errors import OutputError, UsageError
@@ -23,6 +25,7 @@ from tilseg.models.pretrained import begin_with
 from tilseg.training.centres import Centres
 from tilseg.training.checkpoint import load_state, remove_state, save_state
 from tilseg.training.config import Config
+from tilseg.training.contact_sheet import contact_sheet
 from tilseg.training.dataset import Dataset, open_dataset
 from tilseg.training.loop import Progress, run
 from tilseg.training.losses import loss_terms
@@ -73,14 +76,34 @@ def train(
     """
     output = _checked(config)
     place = torch.device(resolve_device(config.device))
-    field = _network(config, bands=1)[0].field if config.data.split == "blocks" else None
-    data = open_dataset(config.data, config.classes, seed=config.seed, field=field)
+    data = _open_data(config)
     made, parameters = _network(config, data.bands)
     recipe = {**_images(data), **config.recipe()}
     if config.network.weights is not None:
         recipe["begun_with"] = _begin(made, Path(config.network.weights))
     card = _card(config, data, made, parameters, recipe)
     return _Training(output, card, data, Trainer(made, config, place)).run(report, stop)
+
+
+def preview(config: Config, *, rows: int = 5, changed: int = 6) -> NDArray[np.uint8]:
+    """What the training of `config` would see, as a picture (height, width, 3).
+
+    rows, changed: places and augmented patches of each; see `contact_sheet`. Nothing is trained and
+    no output is needed. Raises as `train` does.
+    """
+    data = _open_data(config)
+    with torch.device("meta"):  # weights are not looked at
+        field = _network(config, data.bands)[0].field
+    reader = PatchReader(field, config.patches.size, config.augmentation)
+    colors = [info.color for info in _class_infos(config)]
+    return contact_sheet(
+        reader, data.training, colors, rows=rows, changed=changed, seed=config.seed
+    )
+
+
+def _open_data(config: Config) -> Dataset:
+    field = _network(config, bands=1)[0].field if config.data.split == "blocks" else None
+    return open_dataset(config.data, config.classes, seed=config.seed, field=field)
 
 
 def _checked(config: Config) -> Path:
