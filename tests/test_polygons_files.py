@@ -21,8 +21,10 @@ from regions_oracle import tiled
 
 import tilseg
 from tilseg.errors import OutputError, UsageError
+from tilseg.georef import Georef
 from tilseg.plan import RegionOptions
 from tilseg.polygons import arrow_files, files, geojson
+from tilseg.polygons.placing import Place
 from tilseg.polygons.shapes import along_hilbert_curve
 from tilseg.verbs import measure as verb
 from tilseg.window import Size
@@ -279,6 +281,19 @@ def test_geojson_ends_at_the_antimeridian(tmp_path, name):
         shapely.segmentize(shapes, 1), lambda xy: np.stack(to_metres(*xy.T), axis=1)
     )
     np.testing.assert_allclose(shapely.area(metres), table["area_m2"], rtol=5e-3)
+
+
+@pytest.mark.parametrize("left", np.linspace(3.4e5, 3.64e5, 9))
+def test_cut_at_the_antimeridian_wherever_it_is_crossed(left):
+    # Some of these rings miss their own beginning by a rounding, if turns are taken step by step.
+    crs = pyproj.CRS.from_epsg(32601).to_wkt("WKT1_GDAL")
+    place = Place(Georef(crs, (60.0, 0.0, left, 0.0, -60.0, 7.4e6)), Size(409, 557))
+    (whole,) = place.in_degrees(np.array([shapely.box(0, 0, 557, 409)]))
+    assert whole.is_valid
+    assert len(whole.geoms) == 2
+    west, south, east, north = whole.bounds
+    assert (west, east) == (-180, 180)
+    assert 66.4 < south < north < 66.8
 
 
 def test_rotated_and_south_up_grids_stay_valid(tmp_path):

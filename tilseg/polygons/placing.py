@@ -152,7 +152,8 @@ def _cut_at_antimeridian(geometry: Any) -> Any:
 def _within_world(ring: Any) -> Any:
     """The area inside a ring of longitudes and latitudes, between 180 west and 180 east."""
     lon, lat = shapely.get_coordinates(ring).T
-    lon = np.unwrap(lon, period=360)
+    # Whole turns, so that a ring that ends where it began does so to the last bit.
+    lon = lon + 360 * np.round((np.unwrap(lon, period=360) - lon) / 360)
     if abs(lon[-1] - lon[0]) > 180:
         # Round a pole: along it, back to where it began.
         pole = math.copysign(90, float(lat.mean()))
