@@ -70,6 +70,7 @@ FLOORS = {
     "resume": 5,
     "receipt": 5,
     "finish": 5,
+    "stac": 5,
     "verbs": 6,
     "training": 7,
     "cli": 8,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from contracts.sink_contract import CLASSES, SinkContract, finished, random_mask
+from contracts.sink_contract import CLASSES, PROVENANCE, SinkContract, finished, random_mask
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rio_cogeo.cogeo import cog_validate
@@ -39,6 +39,7 @@ def write(folder: Path, labels, georef: Georef, block: int = 384) -> Path:
 
 class TestGeoTiff(SinkContract):
     name = "geotiff"
+    beside = (".aux.xml",)
 
     def read(self, path, level):
         options = {} if level == 0 else {"overview_level": level - 1}
@@ -105,9 +106,16 @@ def test_palette_nodata_and_names(tmp_path):
         palette = dataset.colormap(1)
         names = dataset.tags(1)
         assert dataset.descriptions == ("class",)
+        made = dataset.tags()
     assert palette[1] == (0x1F, 0x77, 0xB4, 255)
     assert palette[2] == (0xFF, 0x7F, 0x0E, 255)
     assert names == {f"CLASS_{value}": c.name for value, c in enumerate(CLASSES)}
+    assert made == {
+        "AREA_OR_POINT": "Area",
+        "TIFFTAG_SOFTWARE": PROVENANCE["software"],
+        "TILSEG_MODEL": PROVENANCE["model"],
+        "TILSEG_TILE": PROVENANCE["tile"],
+    }
 
 
 @pytest.mark.parametrize(

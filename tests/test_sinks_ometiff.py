@@ -10,7 +10,15 @@ import pytest
 import rasterio
 import tifffile
 import tiffslide
-from contracts.sink_contract import CLASSES, SHAPES, SLIDE, SinkContract, finished, random_mask
+from contracts.sink_contract import (
+    CLASSES,
+    PROVENANCE,
+    SHAPES,
+    SLIDE,
+    SinkContract,
+    finished,
+    random_mask,
+)
 
 from tilseg.georef import Georef, PixelSize
 from tilseg.sink import load_sink
@@ -68,6 +76,7 @@ def test_xml_says_size_names_and_colours(tmp_path):
         description, page = tiff.ome_metadata, tiff.pages[0]
         centimetre = [page.tags[tag].value for tag in ("XResolution", "YResolution")]
         assert page.tags["ResolutionUnit"].value == tifffile.RESUNIT.CENTIMETER
+        assert page.software == "tilseg 0"
     assert description.isascii()
     root = ET.fromstring(description)
     pixels = root.find(f"{OME}Image/{OME}Pixels")
@@ -87,6 +96,7 @@ def test_xml_says_size_names_and_colours(tmp_path):
     assert maps == {
         "tilseg/names": {str(value): c.name for value, c in enumerate(CLASSES)},
         "tilseg/colors": {str(value): c.color for value, c in enumerate(CLASSES)},
+        "tilseg/provenance": PROVENANCE,
     }
     used = {ref.get("ID") for ref in root.iter(f"{OME}AnnotationRef")}
     assert used == {note.get("ID") for note in root.iter(f"{OME}MapAnnotation")}

@@ -414,7 +414,10 @@ GEOREFS = [
 @pytest.mark.parametrize("background", [0, 2, None])
 def test_what_finish_was_told_comes_back(tmp_path, georef, background):
     store = committed(tmp_path / "mask.zarr", random_mask(90, 71), 64)
-    store.finish(name="a/b ä", classes=CLASSES, georef=georef, background=background)
+    made = {"software": "tilseg 0", "model": "ä"}
+    store.finish(
+        name="a/b ä", classes=CLASSES, georef=georef, background=background, provenance=made
+    )
     again = MaskStore.open(store.path)
     assert again.finished
     assert (again.name, again.classes, again.georef, again.background) == (
@@ -423,6 +426,7 @@ def test_what_finish_was_told_comes_back(tmp_path, georef, background):
         georef,
         background,
     )
+    assert again.provenance == made
     assert (again.shape, again.block, again.dtype) == ((90, 71), (64, 64), np.uint8)
 
 

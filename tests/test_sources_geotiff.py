@@ -17,8 +17,9 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
 from tilseg.errors import InputError, UsageError
-from tilseg.georef import Georef, PixelSize
+from tilseg.georef import Factors, Georef, PixelSize
 from tilseg.source import Source, open_source
+from tilseg.sources.resampled import on_grid
 from tilseg.window import Window
 
 ROTATED = Affine(8.7, -5.0000000001, 399960.1, -5.1, -8.66, 5.4e6)
@@ -399,3 +400,23 @@ def test_a_scale_and_an_offset_are_told_and_not_applied(tmp_path: Path) -> None:
     assert len(source.notes) == 1
     found = source.read(Window.whole(source.shape))
     np.testing.assert_array_equal(found, np.moveaxis(pixels, 0, -1))
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("2022:02:05 00:00:20", "2022-02-05T00:00:20Z"),
+        ("  2022:02:05 23:59:59 ", "2022-02-05T23:59:59Z"),
+        ("2022:13:05 00:00:20", None),
+        ("05.02.2022", None),
+        (None, None),
+    ],
+)
+def test_says_when_it_was_recorded(tmp_path, written, told):
+    path = write(tmp_path / "one.tif", texture(40, 30, 1))
+    if written is not None:
+        with rasterio.open(path, "r+") as file:
+            file.update_tags(TIFFTAG_DATETIME=written)
+    source = open_source(path)
+    assert source.recorded == told
+    assert on_grid(source, Factors(2.5, 2.5)).recorded == told

@@ -13,15 +13,17 @@ from tilseg.errors import ExistsError, LockedError, OutputError
 from tilseg.workspace import RECEIPT, Workspace
 
 
-def _ready(space: Workspace, word: str) -> None:
+def _ready(space: Workspace, word: str, *, aux: bool = True) -> None:
     space.begin({"fingerprint": {}, "plan": {}})
-    (space.result / "mask.tif").write_text(word)
+    names = ["mask.tif", "mask.tif.aux.xml"][: 1 + aux]
+    for name in names:
+        (space.result / name).write_text(word)
     receipt = {
         "fingerprint": {"word": word},
         "plan": {},
         "bad_tiles": [],
         "blocks": [],
-        "files": {"mask.tif": ""},
+        "files": dict.fromkeys(names, ""),
     }
     (space.result / RECEIPT).write_text(seal(receipt))
 
@@ -32,6 +34,10 @@ def _word(space: Workspace) -> str:
     receipt = space.receipt()
     assert receipt is not None
     assert receipt["fingerprint"]["word"] == mask.read_text()
+    aux = mask.with_name(f"{mask.name}.aux.xml")
+    assert aux.exists() == ("mask.tif.aux.xml" in receipt["files"])
+    assert not aux.exists() or aux.read_text() == mask.read_text()
+    assert space.missing(receipt) == []
     return mask.read_text()
 
 
@@ -44,7 +50,7 @@ def space(tmp_path, request):
 
 def _only_the_result_is_there(space: Workspace) -> bool:
     names = {space.final.name, space.lock.path.name} | (
-        {f"{space.final.name}.json"} if space.single else set()
+        {f"{space.final.name}.json", f"{space.final.name}.aux.xml"} if space.single else set()
     )
     return {path.name for path in space.final.parent.iterdir()} == names
 
@@ -61,11 +67,8 @@ class _Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("step", range(8))
-def test_interrupted_anywhere_old_or_new_is_there_whole(space, monkeypatch, step):
-    _ready(space, "old")
-    space.publish()
-    _ready(space, "new")
+def _die_after(patch: pytest.MonkeyPatch, step: int) -> None:
+    """Let that many changes of the directory happen, and no more."""
     calls = 0
 
     def dying(real):
@@ -78,11 +81,18 @@ def test_interrupted_anywhere_old_or_new_is_there_whole(space, monkeypatch, step
 
         return call
 
-    with monkeypatch.context() as patch:
-        for name in ("rename", "replace", "rmdir", "unlink"):
-            patch.setattr(os, name, dying(getattr(os, name)))
-        with contextlib.suppress(_Killed):
-            space.publish()
+    for name in ("rename", "replace", "rmdir", "unlink"):
+        patch.setattr(os, name, dying(getattr(os, name)))
+
+
+@pytest.mark.parametrize("step", range(10))
+def test_interrupted_anywhere_old_or_new_is_there_whole(space, monkeypatch, step):
+    _ready(space, "old")
+    space.publish()
+    _ready(space, "new")
+    with monkeypatch.context() as patch, contextlib.suppress(_Killed):
+        _die_after(patch, step)
+        space.publish()
     space.repair()
     assert _word(space) in ("old", "new")
     if _word(space) == "old":
@@ -90,6 +100,42 @@ def test_interrupted_anywhere_old_or_new_is_there_whole(space, monkeypatch, step
     space.repair()
     assert _word(space) == "new"
     assert _only_the_result_is_there(space)
+
+
+@pytest.mark.parametrize("step", range(10))
+def test_what_lay_beside_the_old_file_goes_with_it(tmp_path, monkeypatch, step):
+    space = Workspace(tmp_path / "slide.tif")
+    with space.lock.held():
+        _ready(space, "old")
+        space.publish()
+        _ready(space, "new", aux=False)
+        with monkeypatch.context() as patch, contextlib.suppress(_Killed):
+            _die_after(patch, step)
+            space.publish()
+        space.repair()
+        if _word(space) == "old":
+            space.publish()
+        assert _word(space) == "new"
+        assert not (tmp_path / "slide.tif.aux.xml").exists()
+
+
+def test_what_somebody_else_put_beside_a_file_is_not_touched(tmp_path):
+    space = Workspace(tmp_path / "slide.tif")
+    aux = tmp_path / "slide.tif.aux.xml"
+    with space.lock.held():
+        aux.write_text("<mine/>")
+        with pytest.raises(ExistsError, match=r"slide\.tif\.aux\.xml") as caught:
+            space.receipt()
+        assert caught.value.id == "E-EXISTS-FOREIGN"
+        aux.unlink()
+        _ready(space, "old", aux=False)
+        space.publish()
+        aux.write_text("<mine/>")
+        _ready(space, "new")
+        with pytest.raises(ExistsError, match=r"slide\.tif\.aux\.xml") as caught:
+            space.publish()
+        assert caught.value.id == "E-EXISTS-ADDED"
+    assert aux.read_text() == "<mine/>"
 
 
 def test_what_tilseg_did_not_make_is_not_touched(space):

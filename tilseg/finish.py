@@ -21,7 +21,7 @@ from tilseg.journal import BlockRecord
 from tilseg.plan import Plan
 from tilseg.polygons.files import write_polygons
 from tilseg.polygons.placing import Place
-from tilseg.receipt import receipt, summarise
+from tilseg.receipt import provenance, receipt, summarise
 from tilseg.regions import BlockTable, RegionTable, label_blocks
 from tilseg.regions.files import LABELS, write_tables
 from tilseg.regions.measuring import Measuring
@@ -29,6 +29,7 @@ from tilseg.regions.parts import TableStore
 from tilseg.side_by_side import side_by_side
 from tilseg.sink import load_sink
 from tilseg.sinks.labels import write_labels
+from tilseg.sinks.legend import style_qml
 from tilseg.sinks.readback import check_export
 from tilseg.sinks.regridded import on_image_grid
 from tilseg.sinks.shards import sweep
@@ -81,18 +82,24 @@ class Finisher:
         stores = Stores.open(self.folder, self.plan)
         store = stores.mask
         georef, name = self._georef, printable(image_name(self.plan.source))
+        made = provenance(self.plan, self.card)
         store.finish(
             name=name,
             classes=self.card.classes,
             georef=georef,
             background=self.card.background,
+            provenance=made,
             progress=self._in_pixels("pyramid"),
         )
         self._check_blocks(stores, records)
         if stores.probabilities is not None:
             progress = self._in_pixels("probabilities")
             stores.probabilities.finish(
-                name=name, classes=self.card.classes, georef=georef, progress=progress
+                name=name,
+                classes=self.card.classes,
+                georef=georef,
+                provenance=made,
+                progress=progress,
             )
             if "tif" in outputs:
                 # Loaded here alone: the exports load GDAL.
@@ -106,6 +113,9 @@ class Finisher:
             mask = on_image_grid(store, self.source) if georef.is_map else store
             sink.write(mask, target, self._in_pixels("tif"))
             check_export(mask, target, lambda done, total: self.report("check", done, total))
+            if georef.is_map and not self.single:
+                style = style_qml(self.card.classes, self.card.background)
+                write_durably(target.with_suffix(".qml"), style)
 
     @property
     def _georef(self) -> Georef:
@@ -219,6 +229,7 @@ class Finisher:
         if not self.single:
             write_durably(self.result / "summary.json", json.dumps(summary, indent=1))
             self._write_tissue()
+            self._write_stac()
         # A worker that was given up may still be about to commit a block that another has.
         sweep(self.result)
         content = receipt(
@@ -234,6 +245,18 @@ class Finisher:
         )
         write_durably(self.result / RECEIPT, seal(content))
         return summary
+
+    def _write_stac(self) -> None:
+        if not self._georef.is_map:
+            return
+        # Loaded here alone: it is of maps.
+        from tilseg.stac import NAME, stac_item
+
+        mask = Stores.open(self.folder, self.plan).mask
+        names = [*(path.name for path in self.result.iterdir()), RECEIPT]
+        item = stac_item(mask, on_image_grid(mask, self.source), self.source.recorded, names)
+        if item is not None:
+            write_durably(self.result / NAME, json.dumps(item, indent=1, allow_nan=False))
 
     def _write_tissue(self) -> None:
         mask = self.plan.selection.tissue

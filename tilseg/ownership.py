@@ -9,7 +9,9 @@ from pathlib import Path
 from tilseg.errors import ExistsError, OutputError
 
 # First parts of the names in a result, in a workspace, and in a mask.zarr by itself.
-_RESULT = ("mask", "probabilities", "labels", "regions", "summary", "report", "run")
+_RESULT = (
+    "mask", "probabilities", "labels", "regions", "tissue", "stac", "summary", "report", "run"
+)  # fmt: skip
 _WORKSPACE = ("plan", "journal-0", "result", "stores")
 _ZARR = ("zarr", *map(str, range(32)))
 

@@ -16,12 +16,14 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from tilseg.card import Card, file_sha256
+from tilseg.errors import printable
 from tilseg.georef import Georef
 from tilseg.journal import BadTile, BlockRecord
 from tilseg.nodata import NODATA
 from tilseg.plan import Plan
 from tilseg.regions import RegionTable
 from tilseg.regions.units import World
+from tilseg.source import image_name
 from tilseg.workspace import RECEIPT
 
 # The receipt of a change, which has no plan.
@@ -108,6 +110,20 @@ def _area(
     areas = [record.areas[value] for record in records]
     # The CRS need not have a place for every pixel.
     return math.fsum(areas) if np.isfinite(areas).all() else None
+
+
+def provenance(plan: Plan, card: Card) -> dict[str, str]:
+    """How the masks of a run are made, for the tags of their files; see `tilseg.sink.Mask`."""
+    grid = plan.grid
+    return {
+        "software": f"tilseg {version('tilseg')}",
+        "source": printable(image_name(plan.source)),
+        "model": card.name,
+        "model_sha256": plan.model_sha256,
+        "tile": f"{grid.tile.rows} x {grid.tile.cols}",
+        "halo": str(grid.field.halo),
+        "stride": str(grid.field.stride),
+    }
 
 
 def receipt(

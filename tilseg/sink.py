@@ -9,7 +9,7 @@ windows it wants from the finished mask, because no file format has tiles that f
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -33,6 +33,7 @@ class Mask(Protocol):
     nodata: 255 or 65535; never a class. classes: the value of each is its position.
     background: the class that is no region, or None. georef: the place of level 0.
     levels: level 0 first; each next one is every second row and column of the one before.
+    provenance: how it was made, as short texts by name: "software", "model", ... Never a time.
     """
 
     @property
@@ -51,6 +52,8 @@ class Mask(Protocol):
     def georef(self) -> Georef: ...
     @property
     def levels(self) -> tuple[Level, ...]: ...
+    @property
+    def provenance(self) -> Mapping[str, str]: ...
 
     def read(self, window: Window, level: int = 0) -> NDArray[Any]:
         """Class values of a window inside `level`: (rows, cols), C order, of `dtype`."""

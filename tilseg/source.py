@@ -54,6 +54,7 @@ class Source(Protocol):
     notes: what the user should know of how the file was read, one sentence each.
     segment_bytes: memory that one pixel costs: the decoded bytes of the largest strip, tile or
         chunk, which are decoded whole; 0 where rows are read as they lie.
+    recorded: when it was made, as the file says ("2026-06-01T10:30:00Z", taken for UTC), or None.
     files: the files and folders it is read from, which no output may touch.
     """
 
@@ -79,6 +80,8 @@ class Source(Protocol):
     def notes(self) -> tuple[str, ...]: ...
     @property
     def segment_bytes(self) -> int: ...
+    @property
+    def recorded(self) -> str | None: ...
     @property
     def files(self) -> tuple[Path, ...]: ...
 

@@ -12,7 +12,8 @@ slide.tilseg/                    the result: complete and verified, or not there
 .slide.tilseg.lock               the driver that owns all of the above
 
 An output named slide.tif or slide.zarr is the mask alone; its receipt lies beside it, as
-slide.tif.json, and is published first.
+slide.tif.json, and is published first. Beside a GeoTIFF lies what GDAL itself would put there,
+slide.tif.aux.xml.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ RECEIPT = "run.json"
 _RESULT = "result."
 # Suffix of an output that is one file -> the file of a result that it is.
 SINGLE = {".tif": "mask.tif", ".tiff": "mask.tif", ".zarr": "mask.zarr"}
+# What a GeoTIFF has beside it.
+_AUX = ".aux.xml"
 # Suffixes of files that somebody would not expect to become the name of a folder.
 _NOT_WRITTEN = {
     ".bmp", ".csv", ".geojson", ".gif", ".gpkg", ".h5", ".hdf5", ".html", ".jp2", ".jpeg", ".jpg",
@@ -63,6 +66,7 @@ class Workspace:
         self.plan = self.partial / "plan.json"
         self.single = single = SINGLE.get(final.suffix.lower())
         self._receipt = final.with_name(f"{final.name}.json") if single else final / RECEIPT
+        self._aux = final.with_name(f"{final.name}{_AUX}") if single == "mask.tif" else None
         self._old = final.parent / f".{final.name}.old"
         self._trash = final.parent / f".{final.name}.trash"
         self.lock = Lock(final.parent / f".{final.name}.lock", final)
@@ -94,7 +98,7 @@ class Workspace:
     def places(self) -> tuple[Path, ...]:
         """All that a run may write, replace or remove."""
         hidden = (self.partial, self._old, self._trash, self.lock.path)
-        return (self.final, self._receipt, *hidden)
+        return (self.final, self._receipt, *([self._aux] if self._aux else []), *hidden)
 
     def check_parent(self) -> None:
         """Raises OutputError E-OUTPUT-PARENT unless the output's folder can be written,
@@ -157,15 +161,16 @@ class Workspace:
     def check_ours(self) -> None:
         """Raises ExistsError E-EXISTS-FOREIGN where anything that tilseg did not make is in the
         way; a result whose receipt is damaged is still ours."""
-        places = [self.final, self._receipt] if self.single else [self.final]
-        if any(os.path.lexists(path) for path in places):
+        places = [self.final, *([self._receipt] if self.single else []), self._aux]
+        there = [path for path in places if path is not None and os.path.lexists(path)]
+        if there:
             try:
                 written = self._receipt.read_bytes()
             except OSError:
                 written = b""
             # Most names of a receipt's fields outlive the damage of a few bytes.
             if sum(name in written for name in _FIELDS) < 2:
-                raise ExistsError("E-EXISTS-FOREIGN", path=self.final)
+                raise ExistsError("E-EXISTS-FOREIGN", path=there[0])
 
     def check_replaceable(self) -> None:
         """Raises ExistsError unless what has the final name is a result and nothing else.
@@ -178,6 +183,10 @@ class Workspace:
         except (OSError, ValueError):
             named = None
         ownership.check_nothing_added(self.final, named, self.single or "")
+        if self._aux is None or named is None or f"{self.single}{_AUX}" in named:
+            return
+        if os.path.lexists(self._aux):
+            raise ExistsError("E-EXISTS-ADDED", path=self.final, name=self._aux.name)
 
     def receipt(self) -> dict[str, Any] | None:
         """The receipt of the result in place; None when there is no result.
@@ -195,11 +204,7 @@ class Workspace:
 
     def missing(self, receipt: dict[str, Any]) -> list[str]:
         """Files that the receipt of the result in place names and that are not there."""
-        places = {
-            name: self.final / Path(name).relative_to(self.single or "")
-            for name in receipt["files"]
-        }
-        return sorted(name for name, path in places.items() if not path.is_file())
+        return sorted(name for name in receipt["files"] if not place_of(self.final, name).is_file())
 
     def unfinished(self) -> dict[str, Any] | None:
         """The fingerprint and frozen plan of an unfinished run; None when there is none.
@@ -274,6 +279,8 @@ class Workspace:
         return announced and self._ready.exists()
 
     def _put_in_place(self) -> None:
+        if self._aux:
+            self._put_beside(self._aux)
         replaced = self.final.exists()
         if replaced:
             self.final.rename(self._old)
@@ -286,3 +293,20 @@ class Workspace:
             raise
         sync_directory(self.final.parent)
         remove(self._old)
+
+    def _put_beside(self, aux: Path) -> None:
+        """What the new mask has beside it, or nothing in place of what the old one had."""
+        name = f"{self.single}{_AUX}"
+        if name not in unseal(self._receipt.read_bytes())["files"]:
+            remove(aux)
+        elif (self.result / name).exists():
+            (self.result / name).replace(aux)
+
+
+def place_of(final: Path, name: str) -> Path:
+    """Where the file `name` of a receipt lies, in a result or as an output of one file."""
+    single = SINGLE.get(final.suffix.lower())
+    if single is None:
+        return final / name
+    first, *rest = Path(name).parts
+    return final.with_name(final.name + first.removeprefix(single)).joinpath(*rest)

@@ -31,6 +31,7 @@ CLASSES = tuple(
         ("border", "#2ca02c"),
     ]
 )
+PROVENANCE = {"software": "tilseg 0", "model": "Fläche <&> µ", "tile": "384 x 400"}
 SLIDE = Georef(pixel_size=PixelSize(rows=0.2527, cols=0.2431, unit="um"))
 
 # rows, columns, block: never square, never a multiple; the reason on the line
@@ -87,7 +88,7 @@ def finished(
     classes: tuple[ClassInfo, ...] = CLASSES,
 ) -> MaskStore:
     store = committed(path, labels, block)
-    store.finish(name="mask", classes=classes, georef=georef, background=0)
+    store.finish(name="mask", classes=classes, georef=georef, background=0, provenance=PROVENANCE)
     return store
 
 
@@ -116,9 +117,13 @@ print("written")
 
 
 class SinkContract(ABC):
-    """Subclasses name a registered sink and read its files with a library we did not write."""
+    """Subclasses name a registered sink and read its files with a library we did not write.
+
+    beside: how the names of the files end that it puts beside the one it is asked for.
+    """
 
     name: str
+    beside: tuple[str, ...] = ()
 
     @abstractmethod
     def read(self, path: Path, level: int) -> NDArray[Any]:
@@ -176,7 +181,8 @@ class SinkContract(ABC):
         (stale / "plain.tif").write_bytes(b"half a file")
         (out / "mask.tif").write_bytes(b"an older one")
         sink.write(mask, out / "mask.tif")
-        assert [file.name for file in out.iterdir()] == ["mask.tif"]
+        written = {f"mask.tif{end}" for end in ("", *self.beside)}
+        assert {file.name for file in out.iterdir()} == written
         np.testing.assert_array_equal(self.read(out / "mask.tif", 0), labels)
 
     def test_progress_rises_to_the_end(self, sink, tmp_path):
@@ -209,7 +215,8 @@ class SinkContract(ABC):
         out.mkdir()
         sink.write(mask, out / "mask.tif")
         limit = int(fraction * (out / "mask.tif").stat().st_size)
-        (out / "mask.tif").unlink()
+        for file in out.iterdir():
+            file.unlink()
         result = run_limited(limit, _EXPORT, self.name, mask.path, out / "mask.tif")
         assert result.stdout.split() == ["OutputError", "E-OUTPUT-WRITE"], result.stderr
         assert list(out.iterdir()) == []

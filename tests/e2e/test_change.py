@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,12 @@ def test_the_result_is_that_of_the_whole_arrays(desk, capsys):
         assert (file.nodata, file.transform, file.crs.to_epsg()) == (255, UTM, 32633)
         assert file.tags(1)["CLASS_0"] == "unchanged"
         assert file.tags(1)["CLASS_1"] == "class 0 to class 1"
+        assert file.tags()["TILSEG_BEFORE"] == "a.tif"
         assert file.colormap(1)[1][:3] == (0xD5, 0x5E, 0)
+    aux = ET.parse(desk / "out" / "change.tif.aux.xml").getroot()
+    assert [each.text for each in aux.iter("Category")][:2] == ["unchanged", "class 0 to class 1"]
+    style = ET.parse(desk / "out" / "change.qml").getroot()
+    assert [entry.get("alpha") for entry in style.iter("paletteEntry")][:2] == ["0", "255"]
 
     rows = list(csv.DictReader((desk / "out" / "changes.csv").open()))
     for row in rows:

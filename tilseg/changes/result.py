@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,24 @@ from tilseg.changes.page import change_page
 from tilseg.changes.pair import Pair
 from tilseg.changes.pictures import Overview
 from tilseg.durable import seal, write_durably
-from tilseg.errors import ExistsError, OutputError
+from tilseg.errors import ExistsError, OutputError, printable
 from tilseg.ownership import check_apart
 from tilseg.polygons.files import NAMES
 from tilseg.receipt import CHANGE, files
 from tilseg.regions import BlockGrid
 from tilseg.regions.files import CSV, LABELS, PARQUET
 from tilseg.sink import load_sink
+from tilseg.sinks.legend import style_qml
 from tilseg.sinks.readback import check_export
 from tilseg.sinks.zarr import MaskStore
 from tilseg.source import file_identity
 from tilseg.window import Size, Window
 
 ZARR, TIF = "change.zarr", "change.tif"
-_PAGE, _TABLE = "change.html", "changes.csv"
-_NAMES = {ZARR, TIF, f"{TIF}.aux.xml", CHANGE, _PAGE, _TABLE, CSV, PARQUET, LABELS, *NAMES}
+_PAGE, _TABLE, _STYLE = "change.html", "changes.csv", "change.qml"
+_NAMES = {
+    ZARR, TIF, f"{TIF}.aux.xml", CHANGE, _PAGE, _TABLE, _STYLE, CSV, PARQUET, LABELS, *NAMES
+}  # fmt: skip
 
 Report = Callable[[str, int, int], None]
 
@@ -71,14 +75,27 @@ def write_masks(
         overview.add(window, codes, values)
         done += window.size.area
         report("change", done, pair.shape.area)
-    store.finish(name=UNCHANGED, classes=found.mask_classes, georef=pair.georef, background=0)
+    store.finish(
+        name=UNCHANGED,
+        classes=found.mask_classes,
+        georef=pair.georef,
+        background=0,
+        provenance=_provenance(found),
+    )
     sink = load_sink("geotiff" if pair.georef.is_map else "ometiff")
     area = pair.shape.area
     sink.write(
         store, folder / TIF, lambda done, total: report("export", area * done // total, area)
     )
     check_export(store, folder / TIF, lambda done, total: report("check", done, total))
+    if pair.georef.is_map:
+        write_durably(folder / _STYLE, style_qml(found.mask_classes, 0))
     return overview.pictures(), overview.factor
+
+
+def _provenance(found: Change) -> dict[str, str]:
+    names = {"before": Path(found.before).name, "after": Path(found.after).name}
+    return {"software": f"tilseg {version('tilseg')}"} | {k: printable(v) for k, v in names.items()}
 
 
 def write_texts(
@@ -87,13 +104,11 @@ def write_texts(
     """The table, the page and, last of all, the receipt in `folder`; raises E-OUTPUT-WRITE."""
     write_durably(folder / _TABLE, found.to_csv())
     write_durably(folder / _PAGE, change_page(found, pictures, factor))
-    from tilseg import __version__
-
     content = {
         "format": 1,
         "status": "complete",
         "command": sys.argv,
-        "versions": {"tilseg": __version__, "numpy": np.__version__},
+        "versions": {"tilseg": version("tilseg"), "numpy": np.__version__},
         "python": platform.python_version(),
         "inputs": [_identity(path) for path in inputs],
         "change": found.to_json(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 import tilseg.gdal_env  # noqa: F401
+from tilseg.card import ClassInfo
 from tilseg.errors import OutputError
 from tilseg.georef import Georef
 from tilseg.sink import Mask, Progress, windows_of
+from tilseg.sinks.legend import aux_xml
 from tilseg.sinks.ngff import rgb
 from tilseg.sinks.probabilities import ProbabilityStore
 from tilseg.sinks.staging import staged
@@ -37,8 +39,10 @@ class GeoTiff:
 
     DEFLATE, because every TIFF reader has it and its checksum shows bit rot; ZSTD needs a
     libtiff built with it. CRS and transform are the input's to the last bit; what GeoTIFF's
-    keys can't say, GDAL puts into an `.aux.xml` beside the file. The classes' names are the
-    items CLASS_0, CLASS_1, ... of the band's metadata.
+    keys can't say, GDAL puts into an `.aux.xml` beside the file. There too are the classes' names,
+    as categories and as an attribute table with the pixels of each (`tilseg.sinks.legend`); in
+    the file itself they are the items CLASS_0, CLASS_1, ... of the band's metadata. How the mask
+    was made is in the items TILSEG_MODEL and so on.
     """
 
     suffix = ".tif"
@@ -67,7 +71,8 @@ class _Raster:
     """What differs between the rasters that are written.
 
     profile: of the dataset, beyond what all share. read: (bands, rows, cols) of a window.
-    describe: sets what is known of the bands. resampling: of the overviews.
+    describe: sets what is known of the bands. resampling: of the overviews. classes: those that
+    the values of a mask stand for, () of anything else.
     """
 
     shape: Size
@@ -76,6 +81,8 @@ class _Raster:
     read: Callable[[Window], NDArray[Any]]
     describe: Callable[[Any], None]
     resampling: str
+    provenance: Mapping[str, str]
+    classes: tuple[ClassInfo, ...] = ()
 
     @classmethod
     def of_mask(cls, mask: Mask) -> _Raster:
@@ -93,6 +100,8 @@ class _Raster:
             lambda window: mask.read(window)[np.newaxis],
             describe,
             "MODE",
+            mask.provenance,
+            mask.classes,
         )
 
     @classmethod
@@ -108,6 +117,7 @@ class _Raster:
             lambda window: np.ascontiguousarray(np.moveaxis(store.read(window), 2, 0)),
             describe,
             "AVERAGE",
+            store.provenance,
         )
 
 
@@ -117,9 +127,11 @@ def _write(raster: _Raster, path: Path, progress: Progress | None) -> None:
         plain = folder / "work" / "plain.tif"
         plain.parent.mkdir()
         try:
-            checksums = _fill(plain, raster, windows, progress)
+            checksums, counts = _fill(plain, raster, windows, progress)
             _copy(plain, folder / path.name, raster.resampling)
             _check(folder / path.name, windows, checksums)
+            if raster.classes:
+                _name_classes(folder / f"{path.name}.aux.xml", raster.classes, counts)
         # A full disk seen by one of GDAL's threads reaches Python as SystemError.
         except (RasterioError, CPLE_BaseError, SystemError) as error:
             reason = error.__cause__ or error
@@ -130,18 +142,33 @@ def _write(raster: _Raster, path: Path, progress: Progress | None) -> None:
 
 def _fill(
     plain: Path, raster: _Raster, windows: Sequence[Window], progress: Progress | None
-) -> list[int]:
-    """Write a plain tiled GeoTIFF; returns the CRC-32 of each window."""
-    checksums = []
+) -> tuple[list[int], list[int]]:
+    """Write a plain tiled GeoTIFF; returns the CRC-32 of each window, and the pixels of each class."""
+    checksums, counts = [], np.zeros(len(raster.classes), np.int64)
     with rasterio.open(plain, "w", **_profile(raster)) as dataset:
         raster.describe(dataset)
+        dataset.update_tags(**_tags(raster.provenance))
         for done, window in enumerate(windows, start=1):
             pixels = raster.read(window)
             dataset.write(pixels, window=_raster_window(window))
             checksums.append(zlib.crc32(pixels.data))
+            if raster.classes:
+                found = np.bincount(pixels.ravel(), minlength=len(counts))
+                counts += found[: len(counts)]
             if progress is not None:
                 progress(done, 2 * len(windows))
-    return checksums
+    return checksums, counts.tolist()
+
+
+def _tags(provenance: Mapping[str, str]) -> dict[str, str]:
+    """How a file was made as items of GDAL's; TIFF has a tag of its own for the software."""
+    names = {"software": "TIFFTAG_SOFTWARE"}
+    return {names.get(key, f"TILSEG_{key.upper()}"): text for key, text in provenance.items()}
+
+
+def _name_classes(path: Path, classes: Sequence[ClassInfo], counts: Sequence[int]) -> None:
+    found = path.read_bytes() if path.exists() else None
+    path.write_bytes(aux_xml(classes, counts, found))
 
 
 def _check(path: Path, windows: Sequence[Window], checksums: Sequence[int]) -> None:

@@ -7,7 +7,7 @@ place for: the CRS and transform, the classes with their colours, background and
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ class MaskInfo:
     classes: tuple[ClassInfo, ...]
     background: int | None
     georef: Georef
+    provenance: Mapping[str, str]
 
 
 def group_json(info: MaskInfo, levels: int, nodata: int) -> bytes:
@@ -38,6 +39,7 @@ def group_json(info: MaskInfo, levels: int, nodata: int) -> bytes:
             "background": info.background,
             "classes": [c.model_dump() for c in info.classes],
             "georef": asdict(info.georef),
+            "provenance": dict(info.provenance),
         },
     }
     return _group(attributes)
@@ -64,6 +66,7 @@ def parse_group_json(content: bytes) -> MaskInfo:
             pixel_size=None if pixel is None else PixelSize(**pixel),
             factors=Factors(*place["factors"]),
         ),
+        provenance=ours.get("provenance", {}),
     )
 
 
@@ -102,6 +105,7 @@ def probabilities_json(info: MaskInfo, levels: int) -> bytes:
             "scale": 1 / 255,
             "classes": [c.model_dump() for c in info.classes],
             "georef": asdict(info.georef),
+            "provenance": dict(info.provenance),
         },
     }
     return _group(attributes)

@@ -28,7 +28,7 @@ class OmeTiff:
 
     DEFLATE, because Bio-Formats, QuPath, OpenSlide and every TIFF library read it. Pixels are
     plain greys, so that every reader gives back class values and none expands a palette; the
-    classes' names and colours are map annotations. The physical pixel size is in the XML and
+    classes' names and colours are map annotations, and so is how the mask was made. The physical pixel size is in the XML and
     in the resolution tags, where the mask's is in micrometres; otherwise it has none.
     """
 
@@ -51,7 +51,7 @@ class OmeTiff:
                     compression="zlib",
                     maxworkers=usable_cpus(),
                     metadata=None,
-                    software="tilseg",
+                    software=mask.provenance.get("software", "tilseg"),
                     **_resolution(mask, 2**level),
                     **(first if level == 0 else {"subfiletype": 1}),
                 )
@@ -86,7 +86,7 @@ def ome_xml(mask: Mask) -> bytes:
     """The OME-XML of a mask, in ASCII: what TIFF allows in a description.
 
     Names and colours of the classes are two map annotations from class value to text; the
-    schema has no place for a colour a value.
+    schema has no place for a colour a value. How the mask was made is a third.
     """
     root = ET.Element(
         "OME",
@@ -104,7 +104,8 @@ def ome_xml(mask: Mask) -> bytes:
     annotations = ET.SubElement(root, "StructuredAnnotations")
     names = {str(value): c.name for value, c in enumerate(mask.classes)}
     colors = {str(value): c.color for value, c in enumerate(mask.classes)}
-    for kind, content in (("names", names), ("colors", colors)):
+    made = dict(mask.provenance)
+    for kind, content in (("names", names), ("colors", colors), ("provenance", made)):
         identity = {"ID": f"Annotation:{kind}"}
         ET.SubElement(image, "AnnotationRef", identity)
         note = ET.SubElement(annotations, "MapAnnotation", identity, Namespace=f"tilseg/{kind}")

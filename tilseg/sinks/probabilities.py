@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,10 @@ class ProbabilityStore:
         return self._finished.georef
 
     @property
+    def provenance(self) -> Mapping[str, str]:
+        return self._finished.provenance
+
+    @property
     def _finished(self) -> MaskInfo:
         if self._info is None:
             raise ValueError(f"{self.path} is not finished: it has no classes or place yet")
@@ -87,10 +91,11 @@ class ProbabilityStore:
         name: str,
         classes: Sequence[ClassInfo],
         georef: Georef,
+        provenance: Mapping[str, str] | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Build the pyramid, then make it an image; see `MaskStore.finish`."""
         levels = build_pyramid(self.path, self._level0, progress)
-        info = MaskInfo(name, tuple(classes), None, georef)
+        info = MaskInfo(name, tuple(classes), None, georef, provenance or {})
         replace_bytes(self.path / "zarr.json", probabilities_json(info, levels))
         self._info = info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,10 @@ class RegriddedMask:
     @property
     def levels(self) -> tuple[Level, ...]:
         return (Level(self.shape, 1.0, 1.0),)
+
+    @property
+    def provenance(self) -> Mapping[str, str]:
+        return self.mask.provenance
 
     def read(self, window: Window, level: int = 0) -> NDArray[Any]:  # noqa: ARG002
         pixels = np.empty(window.size, self.dtype)

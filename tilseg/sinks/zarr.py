@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,10 @@ class MaskStore:
         return self._finished.georef
 
     @property
+    def provenance(self) -> Mapping[str, str]:
+        return self._finished.provenance
+
+    @property
     def _finished(self) -> MaskInfo:
         if self._info is None:
             raise ValueError(f"{self.path} is not finished: it has no classes or place yet")
@@ -150,6 +154,7 @@ class MaskStore:
         classes: Sequence[ClassInfo],
         georef: Georef,
         background: int | None,
+        provenance: Mapping[str, str] | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Build the pyramid, then make it an image: once every block is committed.
@@ -158,12 +163,12 @@ class MaskStore:
         512 x 512, built shard by shard in the memory of a few rows of chunks. Interrupted and
         run again, it ends in the same bytes.
 
-        progress: called with (shards done, shards in all).
+        provenance: see `tilseg.sink.Mask`. progress: called with (shards done, shards in all).
 
         Raises OutputError E-OUTPUT-WRITE, DamageError E-DAMAGE-BLOCK for a damaged block.
         """
         levels = build_pyramid(self.path, self._arrays[0], progress)
-        info = MaskInfo(name, tuple(classes), background, georef)
+        info = MaskInfo(name, tuple(classes), background, georef, provenance or {})
         group = self.path / "zarr.json"
         replace_bytes(group, group_json(info, levels, self.nodata))
         self._load(group)

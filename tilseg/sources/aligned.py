@@ -56,6 +56,7 @@ class AlignedSource(BaseSource):
             nodata=image.nodata,
             notes=image.notes,
             segment_bytes=image.segment_bytes,
+            recorded=image.recorded,
         )
         self._image = image
         self._rows, self._cols = _axes(image, grid)

@@ -72,6 +72,7 @@ class BaseSource(ABC):
         nodata: float | None = None,
         notes: tuple[str, ...] = (),
         segment_bytes: int = 0,
+        recorded: str | None = None,
     ) -> None:
         self.uri = uri
         self.reader = reader
@@ -82,6 +83,7 @@ class BaseSource(ABC):
         self.nodata = representable(nodata, dtype)
         self.notes = notes
         self.segment_bytes = segment_bytes
+        self.recorded = recorded
 
     @property
     def shape(self) -> Size:

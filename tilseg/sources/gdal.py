@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class GdalSource(FileSource[Path]):
             overviews = len(dataset.overviews(data[0]))
             georef, notes = georef_of(dataset)
             nodata = dataset.nodata
+            recorded = recorded_in(dataset.tags())
             self._palette = self._choose_palette(path, choice, dataset)
         self._hidden: float | None = None
         if self._palette is not None:
@@ -76,6 +78,7 @@ class GdalSource(FileSource[Path]):
             nodata=nodata,
             notes=notes,
             segment_bytes=segment_bytes,
+            recorded=recorded,
         )
 
     @abstractmethod
@@ -193,6 +196,18 @@ def in_words(path: Path, window: Window | None = None) -> Iterator[None]:
 
 def _theirs(window: Window) -> Any:
     return rasterio.windows.Window(window.col, window.row, window.cols, window.rows)
+
+
+def recorded_in(tags: Mapping[str, str]) -> str | None:
+    """When an image was made: TIFF's DateTime, which names no zone and is taken for UTC.
+
+    None where there is none, or a text that is no date.
+    """
+    try:
+        found = datetime.strptime(tags.get("TIFFTAG_DATETIME", "").strip(), "%Y:%m:%d %H:%M:%S")
+    except ValueError:
+        return None
+    return f"{found.isoformat()}Z"
 
 
 def georef_of(dataset: Any) -> tuple[Georef, tuple[str, ...]]:

@@ -42,6 +42,7 @@ class ResampledSource(BaseSource):
             nodata=image.nodata,
             notes=image.notes,
             segment_bytes=image.segment_bytes,
+            recorded=image.recorded,
         )
         self.image = image
         self.factors = factors

@@ -54,6 +54,7 @@ class SceneSource(BaseSource):
             nodata=nodata[0] if self._one_nodata else None,
             notes=(f"put together from {len(names)} files", *dict.fromkeys(notes)),
             segment_bytes=max(image.segment_bytes for image in self.images),
+            recorded=_one({image.recorded for image in self.images}),
         )
 
     def _read(self, window: Window, level: int, bands: tuple[int, ...]) -> NDArray[Any]:
@@ -93,6 +94,11 @@ class SceneSource(BaseSource):
     def close(self) -> None:
         for image in self.images:
             image.close()
+
+
+def _one(recorded: set[str | None]) -> str | None:
+    """The time that all files share."""
+    return next(iter(recorded)) if len(recorded) == 1 else None
 
 
 def _check_distinct(names: Sequence[str]) -> None:

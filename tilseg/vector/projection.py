@@ -67,6 +67,11 @@ def crs_name(crs: str) -> str:
     return f"EPSG:{code}" if code else str(known.to_dict(projjson=True).get("name", "a CRS"))
 
 
+def wkt2(crs: str) -> str:
+    """The same CRS as WKT 2 (ISO 19162:2019). Raises rasterio's CRSError."""
+    return str(CRS.from_user_input(crs).to_wkt(version="WKT2_2019"))
+
+
 def project(points: NDArray[np.float64], one: str, other: str) -> NDArray[np.float64]:
     """(n, 2) points, x before y, from CRS `one` to `other`; infinite where it has no such place.
 

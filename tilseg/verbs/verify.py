@@ -14,7 +14,7 @@ from tilseg.errors import DamageError, InputError
 from tilseg.fingerprint import plan_from_json
 from tilseg.plan import TileGrid
 from tilseg.receipt import CHANGE, files
-from tilseg.workspace import RECEIPT, SINGLE
+from tilseg.workspace import RECEIPT, SINGLE, place_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,17 @@ def verify(
     receipt = _receipt(result.with_name(f"{result.name}.json") if single else result / own)
     grid = plan_from_json(receipt["plan"]).grid if "plan" in receipt else None
     expected: dict[str, str] = receipt["files"]
-    paths = files(result) if result.is_dir() else [result]
+    paths = files(result) if result.is_dir() else []
     # Receipts name files as they lie in a result; a single file is the result's mask.
-    found = {str(Path(single or "") / path.relative_to(result)): path for path in paths}
+    found = {str(Path(single or "") / path.relative_to(result)) for path in paths}
     damage = [
         Damage(name, "is not named by the receipt") for name in sorted(found - expected.keys())
     ]
     for done, (name, sha256) in enumerate(expected.items(), start=1):
-        if name not in found:
+        path = place_of(result, name)
+        if not path.is_file():
             damage.append(Damage(name, f"is missing{_place(name, grid)}"))
-        elif _hash(found[name]) != sha256:
+        elif _hash(path) != sha256:
             damage.append(Damage(name, f"is damaged{_place(name, grid)}"))
         progress(done, len(expected))
     return damage
