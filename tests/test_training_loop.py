@@ -19,8 +19,7 @@ from tilseg.training.centres import Centres
 from tilseg.training.config import Config
 from tilseg.training.loop import run
 from tilseg.training.patches import PatchReader
-from tilseg.training.samples import IGNORE
-from tilseg.training.scores import Scores, validate
+from tilseg.training.scores import validate
 from tilseg.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -245,43 +244,4 @@ def test_an_image_smaller_than_a_patch_is_learnt_from():
     small = (sample_of(image, labels),)
     _, told, finished = _learn(network, card, config, small, small)
     assert finished
-    assert sum(each.sum() for each in told[-1].scores.confusion) == 15
-
-
-def test_validation_is_the_network_on_the_whole_image(monkeypatch):
-    image, labels = shapes(131, 173, 5)
-    labels[:20] = IGNORE
-    network, card = _network(depth=2, width=4)
-    model, sample = TorchModel(network, card), sample_of(image, labels)
-    field = model.field
-    rows, cols = (field.input_for(side) for side in image.shape)
-    halo = field.halo
-    padded = np.pad(image, ((halo, rows - halo - 131), (halo, cols - halo - 173)), mode="reflect")
-    whole = model.predict(padded[None, ..., None], sample.statistics).labels[0, :131, :173]
-    monkeypatch.setattr("tilseg.training.scores._TILE", 24)
-    (found,) = validate(model, [sample]).confusion
-    for truth in (0, 1):
-        for predicted in (0, 1):
-            assert found[truth, predicted] == ((labels == truth) & (whole == predicted)).sum()
-    assert found.sum() == (131 - 20) * 173
-
-
-def test_scores_are_pooled_and_told_apart_by_group():
-    good, bad = np.array([[80, 0], [0, 20]]), np.array([[60, 10], [30, 0]])
-    empty = np.array([[100, 0], [0, 0]])
-    scores = Scores((good, bad, empty), ("a", "b", "b"), background=0)
-    assert scores.dice == pytest.approx(2 * 20 / (2 * 20 + 10 + 30))
-    assert scores.images_dice == pytest.approx((1 + 0) / 2)
-    summary = scores.summary(("background", "thing"))
-    assert summary["groups"]["a"]["dice"] == 1
-    assert summary["groups"]["b"] == {
-        "images": 2,
-        "dice": 0,
-        "dice_mean_of_images": 0,
-        "classes": {
-            "background": {"dice": round(320 / 360, 4), "iou": round(160 / 200, 4)},
-            "thing": {"dice": 0, "iou": 0},
-        },
-    }
-    assert "groups" not in Scores((good,), ("",), 0).summary(("background", "thing"))
-    assert Scores((good,), ("",), None).dice == 1
+    assert told[-1].scores.all.pixels == 15

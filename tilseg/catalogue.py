@@ -428,7 +428,10 @@ EXISTS: Words = {
         "{path}: an unfinished run differs from this one in {fields}",
         "repeat its options, or start again with --overwrite",
     ),
-    "E-TRAIN-EXISTS": ("{path}: exists and is complete", "choose another with -o, or remove it"),
+    "E-TRAIN-EXISTS": (
+        "{path}: exists, and this training would make another model: {fields} differ",
+        "choose another with -o, or remove it",
+    ),
     "E-TRAIN-PARTIAL": (
         "{path}: the unfinished training differs from this one in {fields}",
         "repeat its options, or remove it to begin again",

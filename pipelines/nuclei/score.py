@@ -45,7 +45,7 @@ def scores(model: Path, prepared: Path) -> dict[str, Any]:
     real = [s for s in _samples(prepared)[1] if s.group != MADE]
     apart = [sample for part in _samples(prepared / "apart") for sample in part]
     parts = {"real": real, "apart": apart}
-    return {name: validate(network, part).summary(NAMES) for name, part in parts.items()}
+    return {name: validate(network, part).summary() for name, part in parts.items()}
 
 
 def object_scores(model: Path, prepared: Path, labels: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from tilseg.cli.main import main
 from tilseg.model import load_model
 from tilseg.training.checkpoint import state_path
 from tilseg.training.config import Config
+from tilseg.training.course import records_path
 from tilseg.training.train import train
 
 PROGRAM = [sys.executable, "-c", "from tilseg.cli.main import main; main()", "train"]
@@ -40,14 +42,14 @@ def folders(tmp_path_factory):
     return str(root / "images"), str(root / "masks")
 
 
-def _small(folders, model, steps, foreground="foreground"):
+def _small(folders, model, steps, foreground="foreground", **schedule):
     """The training that SMALL describes."""
     return Config.model_validate(
         {
             "data": {"images": folders[0], "masks": folders[1]},
             "classes": [{"name": "background"}, {"name": foreground}],
             "network": {"depth": 1, "width": 4},
-            "schedule": {"steps": steps},
+            "schedule": {"steps": steps, **schedule},
             "patches": {"batch": 2, "size": 20},
             "output": {"model": str(model)},
         }
@@ -101,9 +103,19 @@ def test_from_pictures_to_a_model_that_predicts(folders, tmp_path, capsys):
     pixels = np.zeros((1, side, side, 1), np.uint8)
     statistics = _statistics(loaded)
     assert loaded.predict(pixels, statistics).labels.shape[1] >= 20
-    code, line = _refused(capsys, *folders, "-o", model, *SMALL, "--steps=20")
+    before = model.read_bytes(), (tmp_path / "shapes.training" / "metrics.csv").read_bytes()
+    assert _done([*folders, "-o", model, *SMALL, "--steps=20", "--licence=CC0-1.0"]) == 0
+    printed = capsys.readouterr()
+    assert "already complete" in printed.err
+    assert f"{metrics['dice']:.4f}" in printed.out
+    assert (model.read_bytes(), (tmp_path / "shapes.training/metrics.csv").read_bytes()) == before
+    code, line = _refused(capsys, *folders, "-o", model, *SMALL, "--steps=21", "--seed=1")
     assert code == 10
     assert "E-TRAIN-EXISTS" in line
+    assert (
+        "licence, training.images, training.samples, training.schedule, training.seed differ"
+        in line
+    )
 
 
 def _statistics(model):
@@ -115,9 +127,9 @@ def _statistics(model):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_an_interrupted_training_dies_by_the_signal_and_continues(folders, tmp_path):
+def test_an_interrupted_and_a_killed_training_continue_to_the_same_weights(folders, tmp_path):
     model = tmp_path / "a.safetensors"
-    arguments = (*folders, "-o", str(model), *SMALL, "--steps=400")
+    arguments = (*folders, "-o", str(model), *SMALL, "--steps=400", "--validations=5")
     process = _start(*arguments)
     assert process.stderr.readline().startswith("training: 0 %")
     process.send_signal(signal.SIGINT)
@@ -127,12 +139,20 @@ def test_an_interrupted_training_dies_by_the_signal_and_continues(folders, tmp_p
     assert state_path(model).exists()
 
     process = _start(*arguments)
+    lines = iter(process.stderr.readline, "")
+    # In the middle of things, after the second validation.
+    assert sum("validation" in line for line in _seen(lines, 2)) == 2
+    process.kill()
+    process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGKILL
+
+    process = _start(*arguments)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        whole = train(_small(folders, tmp_path / "b.safetensors", 400, "ellipse"))
+        whole = train(_small(folders, tmp_path / "b.safetensors", 400, "ellipse", validations=5))
     finally:
         torch.set_num_threads(threads)
     assert whole.finished
@@ -140,6 +160,26 @@ def test_an_interrupted_training_dies_by_the_signal_and_continues(folders, tmp_p
     for value, again in zip(one.parameters(), other.parameters(), strict=True):
         assert value.equal(again)
     assert read_card(model).metrics == whole.metrics
+    histories = [_history(path) for path in (model, whole.path)]
+    assert histories[0] == histories[1]
+    assert [int(line["step"]) for line in histories[0]] == [80, 160, 240, 320, 400]
+    assert (whole.records / "training.html").exists()
+
+
+def _seen(lines, validations):
+    """Lines up to that of the last of so many validations."""
+    for line in lines:
+        yield line
+        validations -= "validation" in line
+        if not validations:
+            return
+
+
+def _history(model):
+    with (records_path(model) / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    # Time is another in every run.
+    return [{k: v for k, v in row.items() if k not in ("seconds", "mpix_per_s")} for row in rows]
 
 
 def test_another_recipe_does_not_continue_a_training(folders, tmp_path, capsys):
@@ -151,7 +191,7 @@ def test_another_recipe_does_not_continue_a_training(folders, tmp_path, capsys):
     code, line = _refused(capsys, *folders, "-o", model, *SMALL, "--steps=50", "--seed=1")
     assert code == 10
     assert "E-TRAIN-PARTIAL" in line
-    assert "training" in line
+    assert "training.seed" in line
     state_path(model).write_bytes(b"PK nonsense")
     code, line = _refused(capsys, *folders, "-o", model, *SMALL, "--steps=50")
     assert code == 4

@@ -19,8 +19,8 @@ from tilseg.errors import OutputError, UsageError, printable
 
 if TYPE_CHECKING:
     from tilseg.training.config import Config
+    from tilseg.training.course import TrainReport
     from tilseg.training.loop import Progress as Step
-    from tilseg.training.train import TrainReport
 
 _log = logging.getLogger("tilseg")
 
@@ -92,7 +92,7 @@ class _Display(logging.Handler):
             TimeRemainingColumn(),
         )
         self._bar = Progress(*columns, console=console) if console.is_terminal else None
-        self._dice = ""
+        self._scores = ""
         self._shown = -_LINE_SECONDS
 
     def __enter__(self) -> _Display:
@@ -114,8 +114,11 @@ class _Display(logging.Handler):
 
     def update(self, step: Step) -> None:
         if step.scores is not None:
-            self._dice = f", validation Dice {step.scores.dice:.4f}"
-        facts = f"step {step.step}, loss {step.loss:.3f}, {step.rate:.2f} Mpix/s{self._dice}"
+            figures = step.scores.summary()
+            names = {"Dice": "dice", "mean IoU": "mean_iou", "object F1": "object_f1"}
+            found = (f"{name} {_cell(figures[key])}" for name, key in names.items())
+            self._scores = f", validation {', '.join(found)}"
+        facts = f"step {step.step}, loss {step.loss:.3f}, {step.rate:.2f} Mpix/s{self._scores}"
         if self._bar:
             self._bar.update(self._task, completed=step.done, facts=facts)
             return
@@ -126,14 +129,53 @@ class _Display(logging.Handler):
             print(line, file=sys.stderr, flush=True)
 
 
+_HEADS = {
+    "images": "images",
+    "dice": "Dice",
+    "dice_mean_of_images": "of images",
+    "mean_iou": "mean IoU",
+    "boundary_f1": "boundary F1",
+    "object_f1": "object F1",
+}
+
+
 def _print(report: TrainReport, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report.metrics, indent=1))
     elif report.metrics:
-        rows = {"all": report.metrics, **report.metrics.get("groups", {})}
-        for name, figures in rows.items():
-            click.echo(f"{name}: validation Dice {figures['dice']}, {figures['images']} images")
-        click.echo(f"model {report.path}")
+        _print_tables(report)
+    if not report.computed:
+        click.echo("already complete: nothing to do", err=True)
     if not report.finished:
         kept = "the best model so far is kept" if report.metrics else "no model was validated yet"
         click.echo(f"stopped at step {report.step}; {kept}, the same command continues", err=True)
+
+
+def _print_tables(report: TrainReport) -> None:
+    """What the model scores on the images held out, and where to look next."""
+    from tilseg.cli.terminal import print_facts, print_table
+
+    metrics = report.metrics
+    rows = {"all": metrics, **metrics.get("groups", {})}
+    cells = [(name, *(_cell(own[key]) for key in _HEADS)) for name, own in rows.items()]
+    print_table(("held out", *_HEADS.values()), cells, right=range(1, 7))
+    click.echo()
+    classes = [
+        (name, _cell(own["dice"]), _cell(own["iou"])) for name, own in metrics["classes"].items()
+    ]
+    print_table(("class", "Dice", "IoU"), classes, right=range(1, 3))
+    click.echo()
+    print_facts(
+        {
+            "model": report.path,
+            "page": report.records / "training.html",
+            "table": report.records / "metrics.csv",
+            "next": f"tilseg run IMAGE --model {report.path}",
+        }
+    )
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.4f}"

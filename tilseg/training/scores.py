@@ -1,115 +1,138 @@
-"""Validation over whole images, tile by tile, as a run predicts them."""
+"""Validation over whole images: predicted tile by tile as a run does, scored as `evaluate` does."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tilseg.card import Card
+from tilseg.georef import Georef
+from tilseg.metrics.codes import coded_pair
+from tilseg.metrics.compare import compare
+from tilseg.metrics.confusion import mean
+from tilseg.metrics.pooled import pooled
+from tilseg.metrics.score import Score
 from tilseg.model import Model
+from tilseg.nodata import NODATA
 from tilseg.plan import Tile, TileGrid
 from tilseg.training.samples import IGNORE, Sample
-from tilseg.window import Size
+from tilseg.truth.class_map import IGNORED
+from tilseg.window import Size, Window
 
 # Output step of a validation tile; the mask does not depend on it.
 _TILE = 512
 
+Labels = NDArray[np.uint8]
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Confusion matrices of images: (classes, classes) int64, rows truth, columns predicted.
+    """What `tilseg evaluate` says of each image, and of which group it is."""
 
-    group: of each image, in the same order. background: class that is no object, or None.
-    """
-
-    confusion: tuple[NDArray[np.int64], ...]
+    images: tuple[Score, ...]
     group: tuple[str, ...]
-    background: int | None
+
+    @property
+    def all(self) -> Score:
+        """All images together."""
+        return pooled(self.images)
 
     @property
     def dice(self) -> float:
         """Mean Dice of the classes other than background, their pixels pooled over all images;
-        classes that neither truth nor prediction has are left out, NaN where none is left.
+        classes that neither truth nor prediction has are left out, NaN where none is left. What
+        is best is what has the most of it.
         """
-        return self._foreground(dice_of(sum_of(self.confusion)))
+        return _number(_foreground(self.all))
 
     @property
     def images_dice(self) -> float:
         """The same, taken image by image and averaged over the images that have objects."""
-        return _mean(self._foreground(dice_of(each)) for each in self.confusion)
+        return _number(mean(map(_foreground, self.images)))
 
-    def summary(self, classes: tuple[str, ...]) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """The scores as plain JSON, for the card, with those of each group apart."""
-        overall = self._figures(classes)
+        overall = self._figures()
         groups = sorted(set(self.group))
         if groups != [""]:
-            overall["groups"] = {group: self.of(group)._figures(classes) for group in groups}
+            overall["groups"] = {group: self.of(group)._figures() for group in groups}
         return overall
 
     def of(self, group: str) -> Scores:
         """The scores of the images of one group."""
         kept = [index for index, own in enumerate(self.group) if own == group]
-        confusion = tuple(self.confusion[index] for index in kept)
-        return Scores(confusion, (group,) * len(kept), self.background)
+        return Scores(tuple(self.images[index] for index in kept), (group,) * len(kept))
 
-    def _figures(self, classes: tuple[str, ...]) -> dict[str, Any]:
-        pooled = sum_of(self.confusion)
-        each = zip(classes, dice_of(pooled), iou_of(pooled), strict=True)
+    def _figures(self) -> dict[str, Any]:
+        score = self.all
+        figures = {
+            "dice": self.dice,
+            "dice_mean_of_images": self.images_dice,
+            "pixel_accuracy": score.pixel_accuracy,
+            "mean_iou": score.mean_iou,
+            "mean_dice": score.mean_dice,
+            "boundary_f1": score.mean_boundary_f1,
+            "object_f1": score.objects.f1,
+            "panoptic_quality": score.panoptic_quality,
+            "aji": score.objects.aji,
+        }
         return {
-            "images": len(self.confusion),
-            "dice": _rounded(self.dice),
-            "dice_mean_of_images": _rounded(self.images_dice),
-            "classes": {n: {"dice": _rounded(d), "iou": _rounded(i)} for n, d, i in each},
+            "images": len(self.images),
+            **{name: _rounded(value) for name, value in figures.items()},
+            "classes": {
+                each.name: {"dice": _rounded(each.dice), "iou": _rounded(each.iou)}
+                for each in score.classes
+            },
         }
 
-    def _foreground(self, values: NDArray[np.float64]) -> float:
-        return _mean(value for index, value in enumerate(values) if index != self.background)
+
+def _foreground(score: Score) -> float | None:
+    return mean(each.dice for each in score.classes if each.value != score.background)
 
 
-def sum_of(confusion: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """The confusion matrix of all images as one."""
-    total: NDArray[np.int64] = np.sum(list(confusion), axis=0)
-    return total
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
-def dice_of(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """2 |truth and predicted| / (|truth| + |predicted|) of each class; NaN where it is 0 / 0."""
-    size = confusion.sum(axis=0) + confusion.sum(axis=1)
-    return _ratio(2 * np.diagonal(confusion), size)
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else round(float(value), 4)
 
 
-def iou_of(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """|truth and predicted| / |truth or predicted| of each class; NaN where it is 0 / 0."""
-    overlap = np.diagonal(confusion)
-    return _ratio(overlap, confusion.sum(axis=0) + confusion.sum(axis=1) - overlap)
+def validate(
+    model: Model,
+    samples: Iterable[Sample],
+    look: Callable[[Sample, Labels], None] = lambda *_: None,
+) -> Scores:
+    """Scores of a model on whole samples, as `tilseg run` and then `tilseg evaluate` give them.
 
-
-def validate(model: Model, samples: Iterable[Sample]) -> Scores:
-    """Scores of a model on whole samples; unlabelled pixels do not count."""
-    classes = len(model.card.classes)
-    confusion, groups = [], []
+    look: is shown each sample with its (rows, cols) class values. They lie in a file, so that
+    memory does not grow with the sample.
+    """
+    scores, groups = [], []
     for sample in samples:
-        found = np.zeros(classes * classes, np.int64)
-        for tile in _tiles(model, sample):
-            truth = sample.target(tile.write)
-            predicted = predict_tile(model, sample, tile)
-            labelled = truth != IGNORE
-            code = truth[labelled].astype(np.intp) * classes + predicted[labelled]
-            found += np.bincount(code, minlength=classes * classes)
-        confusion.append(found.reshape(classes, classes))
-        groups.append(sample.group)
-    return Scores(tuple(confusion), tuple(groups), model.card.background)
+        with tempfile.TemporaryFile() as file:
+            predicted = np.memmap(file, np.uint8, "w+", shape=tuple(sample.shape))
+            for tile in _tiles(model, sample):
+                predicted[tile.write.slices] = predict_tile(model, sample, tile)
+            scores.append(_compared(model.card, sample, predicted))
+            groups.append(sample.group)
+            look(sample, predicted)
+            del predicted
+    return Scores(tuple(scores), tuple(groups))
 
 
-def predict_tile(model: Model, sample: Sample, tile: Tile) -> NDArray[np.uint8]:
-    """Class values of the tile's write window: (rows, cols) uint8."""
+def predict_tile(model: Model, sample: Sample, tile: Tile) -> Labels:
+    """Class values of the tile's write window: (rows, cols) uint8, NODATA where there is no data."""
     prediction = model.predict(sample.raw(tile.read)[None], sample.statistics)
-    labels: NDArray[np.uint8] = prediction.labels[0, : tile.write.rows, : tile.write.cols]
-    return labels
+    labels: Labels = prediction.labels[0, : tile.write.rows, : tile.write.cols]
+    valid = sample.valid(tile.write)
+    return labels if valid is None else np.where(valid, labels, np.uint8(NODATA))
 
 
 def _tiles(model: Model, sample: Sample) -> Iterable[Tile]:
@@ -120,16 +143,38 @@ def _tiles(model: Model, sample: Sample) -> Iterable[Tile]:
         yield from block.tiles
 
 
-def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    out = np.full(len(whole), np.nan)
-    np.divide(part, whole, out=out, where=whole > 0)
-    return out
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """The labels of a sample, or what was predicted of it, as a `ClassMap` of the card's classes."""
+
+    path: str
+    shape: Size
+    labels: Callable[[Window], Labels]
+    values: tuple[int, ...]
+    names: dict[int, str]
+    colors: dict[int, str]
+    background: int | None
+    georef: Georef = Georef()  # noqa: RUF009
+    notes: tuple[str, ...] = field(default=())
+
+    def read(self, window: Window) -> NDArray[np.uint16]:
+        labels = self.labels(window)
+        return np.where(labels == IGNORE, np.uint16(IGNORED), labels)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
-def _mean(values: Iterable[float]) -> float:
-    known = [float(value) for value in values if not math.isnan(value)]
-    return math.fsum(known) / len(known) if known else math.nan
-
-
-def _rounded(value: float) -> float | None:
-    return None if math.isnan(value) else round(float(value), 4)
+def _compared(card: Card, sample: Sample, predicted: Labels) -> Score:
+    infos = dict(enumerate(card.classes))
+    of_card: dict[str, Any] = {
+        "values": tuple(infos),
+        "names": {value: info.name for value, info in infos.items()},
+        "colors": {value: info.color for value, info in infos.items()},
+        "background": card.background,
+    }
+    maps = (
+        _Map(sample.name, sample.shape, labels, **of_card)
+        for labels in (lambda window: predicted[window.slices], sample.truth)
+    )
+    return compare(coded_pair(*maps))

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import logging
-import platform
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +16,15 @@ from tilseg.card import Card, ClassInfo, file_sha256
 from tilseg.errors import OutputError, UsageError
 from tilseg.instance_rule import Border, settled
 from tilseg.models.blocks import Network
-from tilseg.models.network import TorchModel, make_network, resolve_device, save_model
+from tilseg.models.network import make_network, resolve_device
 from tilseg.models.pretrained import begin_with
-from tilseg.training.centres import Centres
-from tilseg.training.checkpoint import load_state, remove_state, save_state
 from tilseg.training.config import Config
 from tilseg.training.contact_sheet import contact_sheet
+from tilseg.training.course import Course, TrainReport
 from tilseg.training.dataset import Dataset, open_dataset
-from tilseg.training.loop import Progress, run
+from tilseg.training.loop import Progress
 from tilseg.training.losses import loss_terms
 from tilseg.training.patches import PatchReader
-from tilseg.training.scores import Scores, validate
 from tilseg.training.trainer import Trainer
 
 _log = logging.getLogger("tilseg")
@@ -38,21 +32,6 @@ _log = logging.getLogger("tilseg")
 # Okabe and Ito's colours, distinct for colour-blind eyes; the background is black.
 _COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999")
 _BACKGROUND = "#000000"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainReport:
-    """What a training came to.
-
-    finished: False when it was stopped; the same call continues it. step: gradient steps done.
-    metrics: of the model that `path` holds, as in its card; empty when none was validated yet,
-    and then there is no file.
-    """
-
-    path: Path
-    finished: bool
-    step: int
-    metrics: dict[str, Any]
 
 
 def train(
@@ -65,8 +44,10 @@ def train(
 
     The logger "tilseg" is told how much of `config.network.weights` fits.
 
-    The best weights so far are in the output after each validation; the state to continue from is
-    beside it until the training is complete, and the same call continues. With a bound in steps
+    The best weights so far are in the output after each validation. Beside it is a folder with the
+    figures of every validation and a page, see `tilseg.training.course`, and until the training is
+    complete the state to continue from: the same call continues, and does nothing when the
+    training is complete. With a bound in steps
     and none in minutes the same seed gives the same weights on the same kind of device and
     number of threads.
 
@@ -82,7 +63,7 @@ def train(
     if config.network.weights is not None:
         recipe["begun_with"] = _begin(made, Path(config.network.weights))
     card = _card(config, data, made, parameters, recipe)
-    return _Training(output, card, data, Trainer(made, config, place)).run(report, stop)
+    return Course(output, card, data, Trainer(made, config, place)).run(report, stop)
 
 
 def preview(config: Config, *, rows: int = 5, changed: int = 6) -> NDArray[np.uint8]:
@@ -190,87 +171,3 @@ def _images(data: Dataset) -> dict[str, Any]:
     names = {"training": data.training, "validation": data.validation}
     images = {part: [sample.name for sample in own] for part, own in names.items()}
     return {"images": images, "samples": data.summary}
-
-
-class _Training:
-    """One training and the two files it keeps: the best model and the state to go on from."""
-
-    def __init__(self, output: Path, card: Card, data: Dataset, trainer: Trainer) -> None:
-        self.output = output
-        self.card = card
-        self.data = data
-        self.trainer = trainer
-        self.recipe = card.model_dump(mode="json")
-        self.best = -1.0  # Dice of what `output` holds
-        self.since = 0  # validations since
-        self.metrics: dict[str, Any] = {}
-
-    def run(self, report: Callable[[Progress], None], stop: Callable[[], bool]) -> TrainReport:
-        trainer, config = self.trainer, self.trainer.config
-        state = load_state(self.output, self.recipe)
-        if state is not None:
-            trainer.restore(state["trainer"])
-            self.best, self.since, self.metrics = state["best"], state["since"], state["metrics"]
-        patches = config.patches
-        reader = PatchReader(trainer.network.field, patches.size, config.augmentation)
-        count = patches.batch * patches.accumulate
-        centres = Centres(self.data.training, patches.balance, config.seed)
-        finished = run(
-            trainer,
-            lambda step: reader.batch(centres, count, config.seed, step),
-            self._check,
-            report=report,
-            stop=stop,
-            enough=lambda: self.since >= (config.schedule.patience or self.since + 1),
-        )
-        if finished:
-            remove_state(self.output)
-        else:
-            self._keep_state()
-        return TrainReport(self.output, finished, trainer.step, self.metrics)
-
-    def _check(self, rate: float) -> Scores:  # noqa: ARG002
-        """Validate the average as it will be stored; keep it if it is the best so far."""
-        network = _as_stored(self.trainer.average)
-        device = str(self.trainer.device)
-        scores = validate(TorchModel(network, self.card, device=device), self.data.validation)
-        self.since += 1
-        if scores.dice > self.best:
-            self.best, self.since = scores.dice, 0
-            self.metrics = scores.summary(tuple(info.name for info in self.card.classes))
-            training = self.card.training | _circumstances(self.trainer)
-            card = self.card.model_copy(update={"metrics": self.metrics, "training": training})
-            save_model(network, card, self.output, storage="fp16")
-        self._keep_state()
-        return scores
-
-    def _keep_state(self) -> None:
-        state = {
-            "trainer": self.trainer.state(),
-            "best": self.best,
-            "since": self.since,
-            "metrics": self.metrics,
-        }
-        save_state(self.output, self.recipe, state)
-
-
-def _as_stored(network: Network) -> Network:
-    """A copy with its weights rounded to the half precision of the file."""
-    copied = copy.deepcopy(network).requires_grad_(False)
-    for value in copied.state_dict().values():
-        if value.is_floating_point():
-            value.copy_(value.half())
-    return copied
-
-
-def _circumstances(trainer: Trainer) -> dict[str, Any]:
-    """What held when these weights were taken."""
-    packages = ("tilseg", "torch", "numpy")
-    return {
-        "step": trainer.step,
-        "seconds": round(trainer.seconds),
-        "device": trainer.device.type,
-        "precision": "bf16" if trainer.half else "fp32",
-        "versions": {name: version(name) for name in packages}
-        | {"python": platform.python_version()},
-    }
