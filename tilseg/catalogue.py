@@ -53,7 +53,7 @@ USAGE: Words = {
     ),
     "E-LEGEND": ("{path}: is no legend: {reason}", "see the guide to evaluate for its form"),
     "E-TRAIN-STAIN": (
-        "stains are jittered in RGB of whole numbers, these images have {bands} bands of {dtype}",
+        "stains are jittered in RGB of uint8 or uint16, these images have {bands} bands of {dtype}",
         "train with another augmentation than histology, or with a stain of 0",
     ),
 }
