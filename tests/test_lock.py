@@ -138,6 +138,18 @@ def test_a_requeued_job_succeeds_its_earlier_life(path, monkeypatch):
         pass
 
 
+def test_a_requeued_job_succeeds_an_earlier_life_that_still_runs(path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    with _lock(path).held(), pytest.raises(LockedError), _lock(path).held():
+        raise AssertionError("two owners")
+    first = _lock(path)
+    with first.held():
+        monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+        with _lock(path).held():
+            assert not first.is_mine()
+        assert not path.exists()
+
+
 def test_taking_over_is_noticed_by_the_one_who_lost(path):
     first, second = _lock(path), _lock(path)
     with first.held():

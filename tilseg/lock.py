@@ -8,7 +8,7 @@ Three things tell whether the owner named in the file lives:
   other machines, for on network disks `flock` may not reach them: five minutes of silence, by
   the clock of the disk, and the owner is dead.
 - SLURM: a job has one life at a time, so an owner of the same job with a lower restart count
-  is dead.
+  has lost the output, even where a machine that SLURM cannot reach still runs it.
 
 A wrong verdict (a machine that slept for an hour, `--break-lock`) does no harm to the result:
 blocks are the same bytes whoever writes them, and an owner looks whether the file still names
@@ -148,7 +148,7 @@ class Lock:
                 # lock on a removed file guards nothing.
                 if free and _same_file(file, self.path):
                     return file
-                if not free and take_over:
+                if not free and (take_over or _is_earlier_life(_read(self.path))):
                     self.path.unlink(missing_ok=True)
                 elif not free:
                     raise LockedError("E-LOCKED", path=self.output, owner=self._owner())
@@ -180,10 +180,7 @@ class Lock:
         owner = _read(self.path)
         if owner is None:
             return True
-        mine = this_process()
-        if reaches and owner.kernel == mine.kernel:
-            return True
-        if owner.job and owner.job == mine.job and owner.restart < mine.restart:
+        if reaches and owner.kernel == _kernel():
             return True
         return self._silence() > _DEAD_SECONDS
 
@@ -208,6 +205,12 @@ def _beat(handle: int, done: threading.Event) -> None:
         except OSError:
             # The file or its disk is gone; the owner finds out when it next looks at the lock.
             return
+
+
+def _is_earlier_life(owner: Owner | None) -> bool:
+    """Whether the owner is this SLURM job before it was put back into the queue."""
+    mine = this_process()
+    return owner is not None and owner.job == mine.job != "" and owner.restart < mine.restart
 
 
 def _same_file(file: IO[bytes], path: Path) -> bool:
