@@ -2,17 +2,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-browser check docs clean
+.PHONY: demo test test-browser test-slurm check docs clean
 
 demo: .venv/installed
 	$(BIN)/tilseg run sample_data/slide.tif -o demo.tilseg
 
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --ignore=tests/browser
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --ignore=tests/browser --ignore=tests/slurm
 
 # Drives Debian's chromium, and skips where there is none.
 test-browser: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -rs tests/browser
+
+# Starts a SLURM of two nodes in a temporary folder, and skips where it is not installed.
+test-slurm: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -rs tests/slurm
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ from tilseg.model import bundled_models
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 NUCLEI = ROOT / "pipelines" / "nuclei"
+CLUSTER = ROOT / "pipelines" / "cluster"
 
 
 def test_its_two_commands_are_in_the_makefile():
@@ -90,16 +91,20 @@ def test_job_file_runs(tmp_path, monkeypatch, sample_data, capsys):
     [(0, False), (3, False), (5, False), (10, False), (75, True), (138, True), (143, False)],
 )
 def test_cluster_script_goes_back_into_the_queue_when_it_was_stopped(tmp_path, code, requeued):
-    """SLURM's commands stand in for themselves: what they are called with is what counts."""
+    """The commands stand in for themselves: what they are called with is what counts."""
     calls = tmp_path / "calls"
-    for name, ends_with in (("srun", code), ("scontrol", 0)):
+    for name, ends_with in (("tilseg", code), ("scontrol", 0)):
         command = tmp_path / name
         command.write_text(f'#!/bin/sh\necho "{name} $*" >> {calls}\nexit {ends_with}\n')
         command.chmod(0o755)
     done = subprocess.run(
-        ["bash", NUCLEI / "cluster.sbatch", "a slide.svs", "out.tilseg"],
-        env={"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "SLURM_JOB_ID": "7"},
-        cwd=ROOT,
+        ["bash", CLUSTER / "preemptible.sbatch", "a slide.svs", "-o", "out.tilseg"],
+        env={
+            "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+            "SLURM_JOB_ID": "7",
+            "SLURM_ARRAY_TASK_ID": "3",
+            "SLURM_ARRAY_TASK_COUNT": "20",
+        },
         check=False,
         capture_output=True,
         text=True,
@@ -107,17 +112,15 @@ def test_cluster_script_goes_back_into_the_queue_when_it_was_stopped(tmp_path, c
     assert done.returncode == code
     assert done.stderr == ""
     run, *after = calls.read_text().splitlines()
-    assert run.startswith("srun tilseg run a slide.svs -o out.tilseg --config ")
-    assert Path(ROOT, run.split("--config ")[1].split()[0]) == NUCLEI / "job.toml"
+    assert run == "tilseg run a slide.svs -o out.tilseg --shard 3/20"
     assert after == (["scontrol requeue 7"] if requeued else [])
 
 
-def test_cluster_script_asks_slurm_for_what_it_relies_on():
-    lines = (NUCLEI / "cluster.sbatch").read_text().splitlines()
-    asked = {line.split()[1].split("=")[0]: line for line in lines if line.startswith("#SBATCH")}
-    assert {"--requeue", "--open-mode", "--signal", "--time", "--mem"} <= set(asked)
-    assert "USR1@" in asked["--signal"]
-    assert "append" in asked["--open-mode"]
+@pytest.mark.parametrize("name", ["single", "preemptible"])
+def test_cluster_scripts_ask_slurm_before_their_first_command(name):
+    lines = (CLUSTER / f"{name}.sbatch").read_text().splitlines()
+    asked = {line.split()[1].split("=")[0] for line in lines if line.startswith("#SBATCH")}
+    assert {"--time", "--mem", "--cpus-per-task"} <= asked
     # SLURM looks for these before the first command only.
     first_command = next(i for i, line in enumerate(lines) if line and not line.startswith("#"))
     assert all(i < first_command for i, line in enumerate(lines) if line.startswith("#SBATCH"))

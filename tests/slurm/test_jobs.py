@@ -1,0 +1,118 @@
+"""Jobs on a real SLURM end in the bytes of one process, whatever befalls them."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import psutil
+from slurm_site import NODES, PIPELINES, RUN, SMALL, Site, until
+from tiny import tilseg, tree
+
+PREEMPTIBLE = PIPELINES / "preemptible.sbatch"
+
+
+def committed(desk: Path, output: str) -> int:
+    journals = (desk / f".{output}.partial").glob("journal-*.jsonl")
+    return sum(path.read_bytes().count(b'"crcs"') for path in journals)
+
+
+def held(site: Site, desk: Path, output: str) -> tuple[str, psutil.Process]:
+    """Where a job runs, and its process, suspended in the middle of the run."""
+    until(lambda: committed(desk, output) > 1, f"blocks of {output}")
+    ((node, running),) = [(node, one) for node in NODES for one in site.running(node)]
+    running.suspend()
+    return node, running
+
+
+def lives(desk: Path, output: str) -> int:
+    """How often the job that owns an output was put back into the queue."""
+    try:
+        return int(json.loads((desk / f".{output}.lock").read_text())["restart"])
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def same(desk: Path, output: str) -> bool:
+    return tree(desk / output) == tree(desk / "here.tilseg")
+
+
+def log(desk: Path, job: str) -> str:
+    return (desk / f"slurm-{job}.out").read_text()
+
+
+def test_a_single_job(site, desk):
+    job = site.submit(
+        *SMALL, PIPELINES / "single.sbatch", "image.tif", *RUN, "-o", "single.tilseg", cwd=desk
+    )
+    site.wait(job)
+    assert same(desk, "single.tilseg"), log(desk, job)
+
+
+def test_an_array_of_four_parts_of_one_image(site, desk):
+    order = ("image.tif", *RUN, "-o", "array.tilseg")
+    job = site.submit(*SMALL, "--array=1-4", PREEMPTIBLE, *order, cwd=desk)
+    site.wait(job, 240)
+    logs = [log(desk, f"{job}_{part}") for part in range(1, 5)]
+    assert same(desk, "array.tilseg"), logs
+    # Whoever came later found it there.
+    published = [text for text in logs if "table array.tilseg" in text and "already" not in text]
+    assert len(published) == 1
+    receipt = json.loads((desk / "array.tilseg/run.json").read_text())
+    assert receipt["summary"]["blocks"]["total"] == 12
+
+
+def test_a_job_is_told_before_its_limit_and_continues_after_it(site, desk):
+    """The signal comes from SLURM's own clock; the run is kept in its middle until then."""
+    output = "limited.tilseg"
+    limits = ("--time=1", "--signal=B:USR1@60")
+    job = site.submit(*SMALL, *limits, PREEMPTIBLE, "image.tif", *RUN, "-o", output, cwd=desk)
+    _, running = held(site, desk, output)
+    until(lambda: signal.SIGUSR1 in pending(running), "USR1")
+    done = committed(desk, output)
+    running.resume()
+    running.wait(60)
+    until(lambda: committed(desk, output) >= done, "the journal")
+    assert not (desk / output).exists()
+    site.wait(job)
+    assert "error[E-STOPPED]" in log(desk, job) or "stopped after" in log(desk, job)
+    assert "resuming: " in log(desk, job)
+    assert same(desk, output), log(desk, job)
+
+
+def pending(process: psutil.Process) -> set[int]:
+    """Signals that wait for a process that is suspended, after proc(5)."""
+    status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    (mask,) = [int(line.split()[1], 16) for line in status if line.startswith("ShdPnd:")]
+    return {number for number in range(1, 65) if mask >> (number - 1) & 1}
+
+
+def test_a_job_moves_on_when_its_node_dies(nodes, desk):
+    output = "moved.tilseg"
+    job = nodes.submit(*SMALL, PREEMPTIBLE, "image.tif", *RUN, "-o", output, cwd=desk)
+    node, _ = held(nodes, desk, output)
+    nodes.kill_node(node)
+    assert not (desk / output).exists()
+    nodes.wait(job)
+    assert "resuming: " in log(desk, job)
+    assert same(desk, output), log(desk, job)
+
+
+def test_two_copies_of_one_job_publish_once(nodes, desk):
+    """Only slurmd dies: SLURM starts the job again while its first life is still at work."""
+    output = "twice.tilseg"
+    job = nodes.submit(*SMALL, PREEMPTIBLE, "image.tif", *RUN, "-o", output, cwd=desk)
+    node, first = held(nodes, desk, output)
+    nodes.kill_daemon(node)
+    until(lambda: lives(desk, output) == 1, "the second copy")
+    assert first.is_running()
+    first.resume()
+    until(lambda: not nodes.running(node), "the end of the first life")
+    nodes.wait(job)
+    assert "error[E-LOCK" in log(desk, job)
+    receipt = json.loads((desk / output / "run.json").read_text())
+    assert receipt["status"] == "complete"
+    assert same(desk, output), log(desk, job)
+    assert tilseg("verify", output, cwd=desk).returncode == 0
+    assert not list(desk.glob(f".{output}.*"))
