@@ -6,7 +6,7 @@ whose every instance is a value of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,17 @@ from tilseg.ahead import ahead
 from tilseg.durable import remove
 from tilseg.instance_rule import Border, InstanceRule
 from tilseg.instances.border import grown_back
-from tilseg.instances.raster import InstanceMap, Mask
+from tilseg.instances.raster import InMemory, InstanceMap, Mask, Store
 from tilseg.instances.watershed import watershed
 from tilseg.regions.block import BlockTable
+from tilseg.regions.components import Connectivity
 from tilseg.regions.grid import BlockGrid
 from tilseg.regions.measuring import Measuring
 from tilseg.regions.region_table import RegionTable
 from tilseg.sinks.shards import BlockArray
 from tilseg.window import Size, Window
 
-__all__ = ["InstanceMap", "find_instances", "measure_instances"]
+__all__ = ["InstanceMap", "find_in_memory", "find_instances", "measure_instances"]
 
 # Of the blocks in which instances are looked for, whatever those of the mask are.
 BLOCK = Size(1024, 1024)
@@ -62,7 +63,31 @@ def find_instances(
         pixels += window.size.area
         report(pixels // len(arrays), grid.shape.area)
 
-    connectivity = measuring.connectivity
+    return _by_rule(mask, arrays, rule, measuring.connectivity, done)
+
+
+def find_in_memory(
+    labels: NDArray[Any],
+    rule: InstanceRule,
+    *,
+    nodata: int | None,
+    background: int | None,
+    connectivity: Connectivity,
+) -> NDArray[np.uint32]:
+    """The instance of each pixel of a small mask (rows, cols), 0 for none, as `find_instances`."""
+    shape = Size(*labels.shape)
+    mask = Mask(lambda window: labels[window.slices], BlockGrid(shape, shape), nodata, background)
+    found = _by_rule(mask, [InMemory(shape), InMemory(shape)], rule, connectivity, lambda _: None)
+    return found.read(Window.whole(shape))
+
+
+def _by_rule(
+    mask: Mask,
+    arrays: Sequence[Store],
+    rule: InstanceRule,
+    connectivity: Connectivity,
+    done: Callable[[Window], None],
+) -> InstanceMap:
     if isinstance(rule, Border):
         assert rule.border is not None
         return grown_back(mask, arrays, rule.radius, rule.border, connectivity, done)

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilseg.ahead import ahead
-from tilseg.instances.raster import NODATA, InstanceMap, Mask, Pieces
+from tilseg.instances.raster import NODATA, InstanceMap, Mask, Pieces, Store
 from tilseg.instances.seams import SeamWalk, Sides
 from tilseg.regions.components import Connectivity, Rules, components, first_index, union
-from tilseg.sinks.shards import BlockArray
 from tilseg.window import Window
 
 _Labels = NDArray[np.integer[Any]]
@@ -30,7 +29,7 @@ _Block = tuple[_Labels, NDArray[np.bool_], int]
 
 def grown_back(
     mask: Mask,
-    arrays: Sequence[BlockArray],
+    arrays: Sequence[Store],
     radius: int,
     border: int,
     connectivity: Connectivity,
@@ -62,7 +61,7 @@ def grown_back(
 
 def _joined(
     mask: Mask,
-    array: BlockArray,
+    array: Store,
     block: Callable[[Window], _Block],
     class_of: Callable[[NDArray[np.int64]], NDArray[np.int64]],
     connectivity: Connectivity,

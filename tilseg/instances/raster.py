@@ -4,17 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tilseg.errors import InputError
 from tilseg.regions.grid import BlockGrid
-from tilseg.sinks.shards import BlockArray
-from tilseg.window import Window
+from tilseg.window import Size, Window
 
 NODATA = -1
+
+
+class Store(Protocol):
+    """Where the pieces of blocks wait between the passes: a `BlockArray`, or memory."""
+
+    def commit(self, window: Window, pixels: NDArray[Any]) -> int: ...
+    def read(self, window: Window) -> NDArray[Any]: ...
+
+
+class InMemory:
+    """A `Store` of uint32 for a mask that is small."""
+
+    def __init__(self, shape: Size) -> None:
+        self._pixels = np.zeros(shape, np.uint32)
+
+    def commit(self, window: Window, pixels: NDArray[Any]) -> int:
+        self._pixels[window.slices] = pixels
+        return 0
+
+    def read(self, window: Window) -> NDArray[Any]:
+        return self._pixels[window.slices].copy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +83,7 @@ class InstanceMap:
     """
 
     grid: BlockGrid
-    pieces: BlockArray
+    pieces: Store
     numbers: list[NDArray[np.uint32]] = field(repr=False)
     classes: NDArray[np.int64] = field(repr=False)
     nodata: int
@@ -104,7 +124,7 @@ class Pieces:
         group: NDArray[np.int64],
         kept: NDArray[np.bool_],
         grid: BlockGrid,
-        array: BlockArray,
+        array: Store,
     ) -> InstanceMap:
         """The map of the instances that are the groups 0..max of pieces.
 

@@ -9,16 +9,15 @@ import numpy as np
 from tilseg.ahead import ahead
 from tilseg.instances.basins import Edges, join
 from tilseg.instances.climb import HALO, BlockBasins, climb
-from tilseg.instances.raster import NODATA, InstanceMap, Mask, Pieces
+from tilseg.instances.raster import NODATA, InstanceMap, Mask, Pieces, Store
 from tilseg.instances.seams import SeamWalk, Touching
 from tilseg.regions.components import Connectivity, first_index, union
-from tilseg.sinks.shards import BlockArray
 from tilseg.window import Window
 
 
 def watershed(
     mask: Mask,
-    array: BlockArray,
+    array: Store,
     depth: float,
     connectivity: Connectivity,
     done: Callable[[Window], None],
@@ -108,7 +107,7 @@ class _Whole:
         self._edges = [joined.edges.renamed(name)]
         self._same = [np.zeros((2, 0), np.int64)]
 
-    def finish(self, array: BlockArray) -> InstanceMap:
+    def finish(self, array: Store) -> InstanceMap:
         into = self._into
         while (into[into] != into).any():
             into = into[into]
