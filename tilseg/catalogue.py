@@ -51,6 +51,10 @@ USAGE: Words = {
         "writing polygons as {format} needs pyogrio",
         "install it with pip install 'tilseg[gis]', or choose geojson or geoparquet",
     ),
+    "E-VIEW-PORT": (
+        "port {port} can't be taken ({reason})",
+        "choose another with --port, or leave it out for a free one",
+    ),
     "E-LEGEND": ("{path}: is no legend: {reason}", "see the guide to evaluate for its form"),
     "E-TRAIN-STAIN": (
         "stains are jittered in RGB of uint8 or uint16, these images have {bands} bands of {dtype}",
@@ -230,6 +234,7 @@ INPUT: Words = {
         "the image is {image} where the mask is {mask} (rows, cols)",
         "measure with the image the mask was made from",
     ),
+    "E-VIEW-RESULT": ("{path}: {reason}", "give what tilseg run has written, or is writing"),
     "E-CLASSES-DTYPE": (
         "{path}: pixels are {dtype}, where a map of classes holds whole numbers",
         "round or convert it first",

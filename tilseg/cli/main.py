@@ -29,6 +29,7 @@ _VERBS = {
     "plan": "Show what `run` would do, without doing it.",
     "bench": "Measure how fast this machine segments an image.",
     "verify": "Check a result against its receipt, byte by byte.",
+    "view": "Look at a result in a browser.",
     "measure": "Measure the regions of a mask.",
     "evaluate": "Compare a mask with the truth.",
     "change": "Show what changed from one mask to another.",
