@@ -220,8 +220,12 @@ def test_a_port_that_is_taken_is_named(result, server):
 
 
 def test_ctrl_c_ends_the_command_well(result):
-    command = [TILSEG, "view", str(result), "--no-open"]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    browser, opened = result.parent / "browser", result.parent / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o755)
+    os.mkfifo(opened)  # reading waits until it is written
+    command = [TILSEG, "view", str(result)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "BROWSER": str(browser)}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
@@ -234,6 +238,7 @@ def test_ctrl_c_ends_the_command_well(result):
         connection.close()
         connection.request("GET", "/about.json", headers={"Cookie": cookie})
         assert json.loads(connection.getresponse().read())["name"] == "slide"
+        assert opened.read_text().strip() == address
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 import webbrowser
 from pathlib import Path
 
@@ -27,10 +30,17 @@ def command(out: Path, port: int | None, no_open: bool) -> None:
     with ViewServer(out, port or 0) as server:
         click.echo(server.url)
         click.echo("Ctrl-C ends it", err=True)
-        if not no_open:
-            webbrowser.open(server.url)
+        if not no_open and _has_screen():
+            # Some browsers are waited for, and wait for an answer themselves.
+            threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             # The way to end it, and no failure.
             click.echo(err=True)
+
+
+def _has_screen() -> bool:
+    """Whether a browser would have a window; without one it would take the terminal."""
+    named = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in named)

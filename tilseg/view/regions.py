@@ -27,12 +27,11 @@ class Regions:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self._lock = threading.Lock()
-        with parquet.ParquetFile(path) as file:
-            self.columns: tuple[str, ...] = tuple(file.schema_arrow.names)
-            groups = range(file.metadata.num_row_groups)
-            rows = [file.metadata.row_group(group).num_rows for group in groups]
+        self._file = parquet.ParquetFile(path)
+        self.columns: tuple[str, ...] = tuple(self._file.schema_arrow.names)
+        groups = range(self._file.metadata.num_row_groups)
+        rows = [self._file.metadata.row_group(group).num_rows for group in groups]
         self._starts = np.cumsum([0, *rows])
         self.classes = self._column("class").astype(np.uint8)
         self.areas = self._column("area").astype(np.int64)
@@ -60,20 +59,19 @@ class Regions:
         self, by: str, down: bool, start: int, count: int, columns: Sequence[str]
     ) -> list[dict[str, Any]]:
         """Some columns of rows start..start+count-1, in ascending order of a column or `down`."""
-        with self._lock:
-            order = self._order(by)
+        order = self._order(by)
         wanted = np.arange(start, min(start + count, len(self)))
         return self._rows(order[len(self) - 1 - wanted] if down else order[wanted], columns)
 
     def place(self, by: str, down: bool, index: int) -> int:
         """How many regions come before one in that order."""
-        with self._lock:
-            order = self._order(by)
+        order = self._order(by)
         before = int(np.flatnonzero(order == index)[0])
         return len(self) - 1 - before if down else before
 
     def _column(self, name: str) -> NDArray[Any]:
-        table = parquet.read_table(self._path, columns=[name])
+        with self._lock:
+            table = self._file.read([name], use_threads=False)
         values: NDArray[Any] = table.column(0).to_numpy()
         return values
 
@@ -84,11 +82,12 @@ class Regions:
         """Rows in the order of `indices`; each group of the file is read once."""
         groups = np.searchsorted(self._starts, indices, "right") - 1
         found: list[dict[str, Any]] = [{} for _ in indices]
-        with parquet.ParquetFile(self._path) as file:
-            for group in np.unique(groups):
-                table = file.read_row_group(int(group), columns=list(columns))
-                values = {name: table.column(name).to_numpy() for name in columns}
-                for place in np.flatnonzero(groups == group):
-                    row = indices[place] - self._starts[group]
-                    found[place] = {name: column[row].item() for name, column in values.items()}
+        for group in np.unique(groups):
+            # One thread a question: handing columns to others takes longer than reading them.
+            with self._lock:
+                table = self._file.read_row_group(int(group), list(columns), use_threads=False)
+            values = {name: table.column(name).to_numpy() for name in columns}
+            for place in np.flatnonzero(groups == group):
+                row = indices[place] - self._starts[group]
+                found[place] = {name: column[row].item() for name, column in values.items()}
         return found

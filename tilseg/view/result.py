@@ -70,8 +70,16 @@ def result_stamp(output: Path) -> tuple[int, ...]:
     """A value that changes when another result, or the finished one, takes the place of one."""
     space = Workspace(output.absolute())
     masks = sorted(path.parent for path in space.partial.glob(f"*/{MASK}"))
-    found = (path for path in (_receipt_of(space), space.plan, *masks) if path.exists())
-    return tuple(path.stat().st_ino for path in found)
+    inodes = map(_inode, (_receipt_of(space), space.plan, *masks))
+    return tuple(inode for inode in inodes if inode is not None)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        # A run moves its files while we look.
+        return None
 
 
 def _receipt_of(space: Workspace) -> Path:

@@ -98,8 +98,7 @@ async function watch(last) {
   try {
     state = await ask("/state.json");
   } catch {
-    at("notices").replaceChildren(make("li", { text: "tilseg view has ended." }));
-    return;
+    at("notices").replaceChildren(make("li", { text: "tilseg view does not answer; has it ended?" }));
   }
   if (state) {
     if (state.finished && !last.finished) {
