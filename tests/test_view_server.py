@@ -240,6 +240,9 @@ def test_ctrl_c_ends_the_command_well(result):
         assert json.loads(connection.getresponse().read())["name"] == "slide"
         assert opened.read_text().strip() == address
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        try:
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 0
     assert "Traceback" not in said

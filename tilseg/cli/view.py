@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import webbrowser
@@ -27,6 +28,8 @@ def command(out: Path, port: int | None, no_open: bool) -> None:
     """
     from tilseg.view.server import ViewServer
 
+    # A script that starts this with & has it ignored, and nothing else would end it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with ViewServer(out, port or 0) as server:
         click.echo(server.url)
         click.echo("Ctrl-C ends it", err=True)
