@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from skimage.segmentation import find_boundaries
 
 import tilseg
 from tilseg.plan import TileGrid
 from tilseg.receptive_field import ReceptiveField, compose
 from tilseg.resample import taps
-from tilseg.sinks.zarr import MaskStore
+from tilseg.sinks.shards import BlockArray
 from tilseg.training.config import Config, Data, TrainingClass
 from tilseg.training.settings import AUGMENTATIONS
 from tilseg.training.train import preview
@@ -199,13 +200,14 @@ def slide_png() -> Image.Image:
     path = DOCS.parent / "sample_data" / "slide.tif"
     source = tilseg.open_source(path)
     with tempfile.TemporaryDirectory() as folder:
-        plan = tilseg.make_plan(source, tilseg.load_model("nuclei"))
+        regions = tilseg.RegionOptions(labels=True)
+        plan = tilseg.make_plan(source, tilseg.load_model("nuclei"), regions=regions)
         report = tilseg.run(plan, Path(folder) / "slide.tilseg")
-        mask = MaskStore.open(report.output / "mask.zarr").read(VIEW)
+        nuclei = BlockArray.open(report.output / "labels.zarr" / "0").read(VIEW)
     pixels = source.read(VIEW)
     source.close()
     gap = np.full((VIEW.rows, 8, 3), 255, np.uint8)
-    both = np.concatenate([pixels, gap, overlay(pixels, mask == 1)], axis=1)
+    both = np.concatenate([pixels, gap, overlay(pixels, nuclei)], axis=1)
     # A palette keeps the file small; 160 colours do not show on such a stain.
     return Image.fromarray(both).quantize(160, dither=Image.Dither.NONE)
 
@@ -222,17 +224,13 @@ def preview_png() -> Image.Image:
     return Image.fromarray(sheet).quantize(160, dither=Image.Dither.NONE)
 
 
-def overlay(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """`pixels` (rows, cols, 3) tinted where `inside` (rows, cols), with its edge drawn."""
+def overlay(pixels: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """`pixels` (rows, cols, 3) tinted in `objects` (rows, cols), with the edge of each drawn."""
     color = np.array([220, 0, 110], np.float64)
-    edge = inside & ~_eroded(inside)
+    inside = objects > 0
+    edge = inside & find_boundaries(objects, connectivity=1, mode="inner")
     tinted = np.where(inside[..., None], 0.9 * pixels + 0.1 * color, pixels)
     return np.where(edge[..., None], color, tinted).round().astype(np.uint8)
-
-
-def _eroded(inside: np.ndarray) -> np.ndarray:
-    padded = np.pad(inside, 1, constant_values=True)
-    return padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
 
 
 def _rect(

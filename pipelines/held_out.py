@@ -5,8 +5,9 @@
 
 IMAGES and TRUTH hold a file for every name that the model's card holds out. TRUTH are masks of
 classes, or with --objects label images, with which instances are compared: as the card tells them
-apart, or what --border keeps apart, grown back by --radius. --groups takes only names in these subfolders. Prints a line of JSON a picture, and one
-for all: pixels and objects of all together, dice by class, partitions on average.
+apart, or what --border keeps apart, grown back by --radius. --groups takes only names in these
+subfolders. Prints a line of JSON a picture, and one for all: pixels and objects of all together,
+dice by class, partitions on average.
 """
 
 from __future__ import annotations
@@ -15,16 +16,15 @@ import argparse
 import json
 import tempfile
 from collections.abc import Collection, Iterable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors.torch import load_file, save_file
 
 import tilseg
 from tilseg.card import Card, read_card
-from tilseg.metrics.objects import ObjectCounts
+from tilseg.metrics.confusion import mean
+from tilseg.metrics.pooled import pooled
 from tilseg.metrics.score import Score
 
 
@@ -62,27 +62,23 @@ def scores(
     return found
 
 
-def pooled(found: Iterable[Score]) -> dict[str, Any]:
-    """Figures of several pictures, as plain JSON."""
+def figures(found: Collection[Score]) -> dict[str, Any]:
+    """Figures of several pictures together, as plain JSON; their classes are the same."""
     each = list(found)
-    confusion = np.sum([np.array(one.confusion) for one in each], axis=0)
-    parts = [[getattr(one.objects, field.name) for field in fields(ObjectCounts)] for one in each]
-    objects = ObjectCounts(*map(sum, zip(*parts, strict=True)))
-    right = confusion.diagonal()
-    dice = 2 * right / (confusion.sum(axis=0) + confusion.sum(axis=1))
+    total = pooled(each)
     return {
         "pictures": len(each),
-        "dice": _rounded(dice),
-        "dice_mean_of_pictures": _rounded(
-            np.mean([[one.dice or 0 for one in score.classes] for score in each], axis=0)
-        ),
-        "pixel_error": round(float(1 - right.sum() / confusion.sum()), 4),
-        "objects": objects.true_positives + objects.false_negatives,
-        "f1": round(objects.f1 or 0, 4),
-        "aji": round(objects.aji or 0, 4),
-        "adapted_rand_error": _mean(score.partition.adapted_rand_error for score in each),
-        "v_rand": _mean(score.partition.v_rand for score in each),
-        "v_info": _mean(score.partition.v_info for score in each),
+        "dice": [_rounded(one.dice) for one in total.classes],
+        "dice_mean_of_pictures": [
+            _rounded(mean(score.classes[place].dice for score in each))
+            for place in range(len(total.classes))
+        ],
+        "pixel_error": _rounded(total.pixel_error),
+        "objects": total.objects.true_positives + total.objects.false_negatives,
+        "f1": _rounded(total.objects.f1),
+        "aji": _rounded(total.objects.aji),
+        "adapted_rand_error": _rounded(total.partition.adapted_rand_error),
+        "v_info": _rounded(total.partition.v_info),
     }
 
 
@@ -91,12 +87,8 @@ def _only(folder: Path, name: str) -> Path:
     return path
 
 
-def _rounded(values: Any) -> list[float]:
-    return [round(float(value), 4) for value in values]
-
-
-def _mean(values: Iterable[float | None]) -> float:
-    return round(float(np.mean([value for value in values if value is not None])), 4)
+def _rounded(value: float | None) -> float:
+    return round(value or 0.0, 4)
 
 
 def write_card(model: Path, card: Card) -> None:
@@ -131,8 +123,8 @@ def main() -> None:
         connectivity=given.connectivity,
     )
     for name, score in found.items():
-        print(json.dumps({"picture": name} | pooled([score])))
-    print(json.dumps({"picture": "all"} | pooled(found.values())))
+        print(json.dumps({"picture": name} | figures([score])))
+    print(json.dumps({"picture": "all"} | figures(found.values())))
 
 
 if __name__ == "__main__":

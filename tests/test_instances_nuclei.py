@@ -63,9 +63,9 @@ def test_nuclei_with_a_border_class_are_grown_back(real_data):
     nuclei = found = 0
     for truth in _labels(real_data):
         mask = prepare.with_borders(truth)
-        expected = in_blocks(mask, Border(2, 2), mask.shape)
+        expected = in_blocks(mask, Border(4, 2), mask.shape)
         for block in _blocks(mask.shape):
-            np.testing.assert_array_equal(in_blocks(mask, Border(2, 2), block), expected)
+            np.testing.assert_array_equal(in_blocks(mask, Border(4, 2), block), expected)
         nuclei += truth.max()
         found += _found(truth, expected)
     assert found > 0.95 * nuclei

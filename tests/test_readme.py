@@ -47,14 +47,13 @@ def test_its_picture_is_small_and_real():
 
 def test_the_pipeline_states_the_scores_that_are_in_the_card():
     page = (NUCLEI / "README.md").read_text()
-    metrics = read_card(bundled_models()["nuclei"]).metrics
-    groups = metrics["groups"] | metrics["apart"]["groups"] | {"real": metrics["real"]}
-    rows = re.findall(
-        r"^\| ([\w -]+?)(?: \(made\)|: both)? \| (\d+) \| (0\.\d+) \|", page, flags=re.M
-    )
-    stated = {name.split()[0].replace("bright-field", "brightfield"): row for name, *row in rows}
-    for name, scores in groups.items():
-        assert stated[name] == [str(scores["images"]), f"{scores['dice']:.3f}"]
+    found = read_card(bundled_models()["nuclei"]).metrics["nuclei"]
+    rows = re.findall(r"^\| ([a-z-]+)[^|]*((?: \| [0-9.]+)+) \|$", page, flags=re.M)
+    stated = {kind.replace("-", ""): figures.split(" | ")[1:] for kind, figures in rows}
+    for kind, each in found.items():
+        ratios = (each[name] for name in ("dice", "dice_mean_of_images", "f1", "aji"))
+        counts = [str(each["images"]), str(each["nuclei"])]
+        assert stated[kind] == counts + [f"{ratio:.3f}" for ratio in ratios]
 
 
 def test_the_job_file_for_water_runs(tmp_path, monkeypatch, sample_data, capsys):

@@ -1,11 +1,11 @@
 """Nuclei pictures and instance labels into images and class masks for `tilseg train`.
 
-    python prepare.py DSB2018 PREPARED [--borders]
+    python prepare.py DSB2018 PREPARED
 
 DSB2018 holds images/NAME.png (RGB or RGBA), labels/NAME.tif (0 and instance numbers) and
 index.csv with the columns file and kind. PREPARED gets images/KIND/NAME.tif (RGB, uint8) and
-masks/KIND/NAME.tif (0 background, 1 nucleus): `tilseg train` splits and scores each kind apart.
-With --borders 2 is the border of a nucleus, for a model whose instances are told apart by it.
+masks/KIND/NAME.tif (0 background, 1 nucleus, 2 border of a nucleus): `tilseg train` splits and scores
+each kind apart. nuclei/KIND/NAME.tif holds the instance numbers, for `tilseg evaluate --objects`.
 Bright-field smears go to PREPARED/apart instead, for they are scored but not trained on.
 
 The kind "immuno" is made: the stained pictures again, in blue with brown (DAB) cytoplasm, so
@@ -30,7 +30,7 @@ from skimage.segmentation import find_boundaries
 KINDS = {"fluo": "fluorescence", "purple_HE": "stained", "gray_bf": "brightfield"}
 
 
-def prepare(source: Path, target: Path, *, borders: bool = False) -> int:
+def prepare(source: Path, target: Path) -> int:
     """Convert every picture that the index names; returns how many."""
     with (source / "index.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -38,21 +38,27 @@ def prepare(source: Path, target: Path, *, borders: bool = False) -> int:
         name, kind = row["file"], KINDS[row["kind"]]
         part = target / "apart" if kind == "brightfield" else target
         picture = imagecodecs.png_decode((source / "images" / f"{name}.png").read_bytes())
-        labels = tifffile.imread(source / "labels" / f"{name}.tif")
+        numbers = tifffile.imread(source / "labels" / f"{name}.tif").astype(np.uint16)
         _write(part / "images" / kind / f"{name}.tif", picture[..., :3], "rgb")
-        mask = with_borders(labels) if borders else (labels > 0).astype(np.uint8)
+        mask = with_borders(numbers)
         _write(part / "masks" / kind / f"{name}.tif", mask, "minisblack")
+        _write(part / "nuclei" / kind / f"{name}.tif", numbers, "minisblack")
         if kind == "stained":
-            brown = with_brown(picture[..., :3], labels > 0, np.random.default_rng(index))
+            brown = with_brown(picture[..., :3], numbers > 0, np.random.default_rng(index))
             _write(target / "images" / "immuno" / f"{name}.tif", brown, "rgb")
             _write(target / "masks" / "immuno" / f"{name}.tif", mask, "minisblack")
+            _write(target / "nuclei" / "immuno" / f"{name}.tif", numbers, "minisblack")
     return len(rows)
 
 
 def with_borders(labels: np.ndarray) -> np.ndarray:
-    """Nuclei as 1, those of their pixels that touch another nucleus or none as 2."""
-    border = find_boundaries(labels, connectivity=2, mode="inner")
-    return np.where(border, 2, labels > 0).astype(np.uint8)
+    """Nuclei as 1, their outermost two pixels as 2: only one of a nucleus that has no more."""
+    inner = labels
+    for _ in range(2):
+        edge = find_boundaries(inner, connectivity=2, mode="inner")
+        kept = np.unique(inner[~edge])
+        inner = np.where(edge & np.isin(inner, kept), 0, inner)
+    return np.where(inner > 0, 1, 2 * (labels > 0)).astype(np.uint8)
 
 
 def with_brown(picture: np.ndarray, nuclei: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -84,5 +90,4 @@ def _write(path: Path, pixels: np.ndarray, photometric: str) -> None:
 
 
 if __name__ == "__main__":
-    count = prepare(*map(Path, sys.argv[1:3]), borders="--borders" in sys.argv[3:])
-    print(f"{count} pictures prepared")
+    print(f"{prepare(*map(Path, sys.argv[1:3]))} pictures prepared")

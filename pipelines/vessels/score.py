@@ -34,7 +34,7 @@ def observers(model: Path, prepared: Path) -> dict[str, Any]:
 
 
 def _vessels(found: list[Any]) -> dict[str, Any]:
-    figures = held_out.pooled(found)
+    figures = held_out.figures(found)
     return {
         "images": figures["pictures"],
         "dice": figures["dice"][1],

@@ -4,5 +4,5 @@
 set -eu
 here=$(dirname "$0")
 [ -d "$2/second" ] || python "$here/prepare.py" "$1" "$2"
-tilseg train "$here/train.toml" "$2/images" "$2/first" -o "$3"
+tilseg train "$here/train.toml" "$2/vessels.csv" -o "$3"
 python "$here/score.py" "$3" "$2"
