@@ -7,6 +7,8 @@ bundled model on sample_data/slide.tif.
 
 from __future__ import annotations
 
+import io
+import shutil
 import tempfile
 from collections.abc import Iterable
 from itertools import pairwise
@@ -28,6 +30,7 @@ from tilseg.window import Size, Window, mirror_index
 
 DOCS = Path(__file__).parent
 IMAGES = DOCS / "images"
+SLIDE = DOCS.parent / "sample_data" / "slide.tif"
 
 # Okabe and Ito's colours, distinct for colour-blind eyes.
 BLUE, ORANGE, GREEN, GREY, INK = "#0072b2", "#d55e00", "#009e73", "#999999", "#222222"
@@ -195,15 +198,18 @@ def grid_svg() -> str:
     return _svg(x(size) + 20, 316, parts)
 
 
-def slide_png() -> Image.Image:
+def segmented_slide(folder: Path) -> Path:
+    """The result of the bundled model on the sample slide."""
+    source = tilseg.open_source(SLIDE)
+    regions = tilseg.RegionOptions(labels=True)
+    plan = tilseg.make_plan(source, tilseg.load_model("nuclei"), regions=regions)
+    return tilseg.run(plan, folder / "slide.tilseg").output
+
+
+def slide_png(result: Path) -> Image.Image:
     """A window of the sample slide, and the same with the nuclei's outlines and tint."""
-    path = DOCS.parent / "sample_data" / "slide.tif"
-    source = tilseg.open_source(path)
-    with tempfile.TemporaryDirectory() as folder:
-        regions = tilseg.RegionOptions(labels=True)
-        plan = tilseg.make_plan(source, tilseg.load_model("nuclei"), regions=regions)
-        report = tilseg.run(plan, Path(folder) / "slide.tilseg")
-        nuclei = BlockArray.open(report.output / "labels.zarr" / "0").read(VIEW)
+    nuclei = BlockArray.open(result / "labels.zarr" / "0").read(VIEW)
+    source = tilseg.open_source(SLIDE)
     pixels = source.read(VIEW)
     source.close()
     gap = np.full((VIEW.rows, 8, 3), 255, np.uint8)
@@ -273,9 +279,25 @@ def _svg(width: float, height: float, parts: Iterable[str]) -> str:
     )
 
 
+def report_png(page: Path) -> Image.Image:
+    """The upper part of a report, as Chromium shows it."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        window = browser.new_page(viewport={"width": 960, "height": 1370})
+        window.goto(page.absolute().as_uri())
+        picture = Image.open(io.BytesIO(window.screenshot())).convert("RGB")
+        browser.close()
+    return picture.quantize(96, dither=Image.Dither.NONE)
+
+
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
     for path, svg in drawings().items():
         path.write_text(svg)
-    slide_png().save(IMAGES / "slide.png", optimize=True)
     preview_png().save(IMAGES / "preview.png", optimize=True)
+    with tempfile.TemporaryDirectory() as folder:
+        result = segmented_slide(Path(folder))
+        slide_png(result).save(IMAGES / "slide.png", optimize=True)
+        report_png(result / "report.html").save(IMAGES / "report.png", optimize=True)

@@ -51,6 +51,8 @@ FLOORS = {
     "pages": 4,
     "reading": 3,
     "exactness": 4,
+    "look": 3,
+    "report": 5,
     "instances": 4,
     "stores": 4,
     "durable": 1,

@@ -29,6 +29,7 @@ def save_tiny_model(
     normalization: Normalization = IMAGE,
     instances: InstanceRule | None = None,
     band_names: tuple[str, ...] = (),
+    names: tuple[str, ...] = (),
     **parameters: Any,
 ) -> Path:
     """A random-weight valid U-Net whose classes all occur, saved at `path`."""
@@ -51,7 +52,8 @@ def save_tiny_model(
         head="softmax",
         instances=instances,
         classes=tuple(
-            ClassInfo(name=f"class {k}", color=f"#{40 * k:02x}8040") for k in range(classes)
+            ClassInfo(name=names[k] if names else f"class {k}", color=f"#{40 * k:02x}8040")
+            for k in range(classes)
         ),
         halo=field.halo,
         stride=field.stride,

@@ -26,6 +26,8 @@ from tilseg.regions import BlockTable, RegionTable, label_blocks
 from tilseg.regions.files import LABELS, write_tables
 from tilseg.regions.measuring import Measuring
 from tilseg.regions.parts import TableStore
+from tilseg.report.page import Finished, report_page
+from tilseg.report.words import described_files
 from tilseg.side_by_side import side_by_side
 from tilseg.sink import load_sink
 from tilseg.sinks.labels import write_labels
@@ -38,7 +40,7 @@ from tilseg.stores import INSTANCES, Stores
 from tilseg.window import Window
 from tilseg.workspace import RECEIPT
 
-TISSUE = "tissue.png"
+TISSUE, REPORT = "tissue.png", "report.html"
 Phase = Literal[
     "recover",
     "predict",
@@ -50,17 +52,20 @@ Phase = Literal[
     "regions",
     "labels",
     "polygons",
+    "report",
 ]
 Report = Callable[[Phase, int, int], None]
-_Measured = tuple[Callable[[Window], NDArray[Any]], RegionTable]
+# What regions are of, by windows of the mask, and their table.
+Measured = tuple[Callable[[Window], NDArray[Any]], RegionTable]
 
 
 @dataclass(frozen=True, slots=True)
 class Finisher:
     """Makes the files of a result in the folder `result`, from the stores in `folder`.
 
-    measuring: how blocks were measured. fingerprint: of the run, for the receipt. single: the result is one file. report: called with
-    (phase, pixels done, pixels).
+    measuring: how blocks were measured. outputs: masks that are wanted. inexact: what tiling cost a
+    model that is not exact. fingerprint: of the run, for the receipt. single: the result is one
+    file. report: called with (phase, pixels done, pixels).
     Every method may be killed and called again, and ends in the same bytes.
     """
 
@@ -70,11 +75,13 @@ class Finisher:
     source: Source
     card: Card
     measuring: Measuring
+    outputs: tuple[str, ...]
+    inexact: dict[str, Any] | None
     fingerprint: Mapping[str, Any]
     single: bool
     report: Report
 
-    def write_masks(self, records: Mapping[int, BlockRecord], outputs: tuple[str, ...]) -> None:
+    def write_masks(self, records: Mapping[int, BlockRecord]) -> None:
         """Pyramid and exports, each read back.
 
         Raises OutputError E-OUTPUT-WRITE or E-OUTPUT-READBACK.
@@ -101,13 +108,13 @@ class Finisher:
                 provenance=made,
                 progress=progress,
             )
-            if "tif" in outputs:
+            if "tif" in self.outputs:
                 # Loaded here alone: the exports load GDAL.
                 from tilseg.sinks.geotiff import write_probabilities
 
                 target = self.result / "probabilities.tif"
                 write_probabilities(stores.probabilities, target, progress)
-        if "tif" in outputs:
+        if "tif" in self.outputs:
             target = self.result / "mask.tif"
             sink = load_sink("geotiff" if georef.is_map else "ometiff")
             mask = on_image_grid(store, self.source) if georef.is_map else store
@@ -123,7 +130,7 @@ class Finisher:
         level = self.source.levels[self.plan.level]
         return self.source.georef.decimated(level.row_factor, level.col_factor)
 
-    def write_regions(self, records: Mapping[int, BlockRecord]) -> RegionTable | None:
+    def write_regions(self, records: Mapping[int, BlockRecord]) -> Measured | None:
         """The tables of regions or instances, and their labels and polygons where they are wanted;
         None where none are.
 
@@ -157,10 +164,9 @@ class Finisher:
                 self.result,
                 lambda done, total: self.report("polygons", done, total),
             )
-        return regions
+        return read, regions
 
-    def _measured(self, stores: Stores, records: Mapping[int, BlockRecord]) -> _Measured:
-        """What regions are of, by windows, and their table."""
+    def _measured(self, stores: Stores, records: Mapping[int, BlockRecord]) -> Measured:
         if stores.tables is not None:
             return stores.mask.read, self.measuring.merge(self._tables(stores.tables))
         rule = None if self.plan.regions is None else self.plan.regions.rule
@@ -205,27 +211,65 @@ class Finisher:
         area = self.plan.grid.shape.area
         return lambda done, total: self.report(phase, area * done // total, area)
 
+    def write_report(self, records: Mapping[int, BlockRecord], measured: Measured | None) -> None:
+        """report.html, after all that it shows; a single file has none.
+
+        Raises OutputError E-OUTPUT-WRITE.
+        """
+        if self.single:
+            return
+        self.report("report", 0, self.plan.grid.shape.area)
+        stores = Stores.open(self.folder, self.plan)
+        read, regions = (stores.mask.read, None) if measured is None else measured
+        page = report_page(
+            Finished(
+                self.plan,
+                self.source,
+                self.card,
+                self._georef,
+                stores,
+                read,
+                regions,
+                [records[index] for index in sorted(records)],
+                # Nothing of when or in how many starts it was made.
+                self._summary(records, regions, kept=0, seconds={}),
+                self.inexact,
+                self.outputs,
+                described_files(path.name for path in self.result.iterdir()),
+            )
+        )
+        write_durably(self.result / REPORT, page)
+        self.report("report", self.plan.grid.shape.area, self.plan.grid.shape.area)
+
+    def _summary(
+        self,
+        records: Mapping[int, BlockRecord],
+        regions: RegionTable | None,
+        *,
+        kept: int,
+        seconds: dict[str, float],
+    ) -> dict[str, Any]:
+        return summarise(
+            self.plan,
+            self._georef,
+            self.card,
+            self.measuring.world,
+            [records[index] for index in sorted(records)],
+            regions,
+            kept=kept,
+            seconds=seconds,
+        )
+
     def write_texts(
         self,
         records: Mapping[int, BlockRecord],
         regions: RegionTable | None,
         *,
-        inexact: dict[str, Any] | None,
         kept: int,
         seconds: dict[str, float],
     ) -> dict[str, Any]:
         """summary.json and, last of all, the receipt, which holds it too; returns the summary."""
-        ordered = [records[index] for index in sorted(records)]
-        summary = summarise(
-            self.plan,
-            self._georef,
-            self.card,
-            self.measuring.world,
-            ordered,
-            regions,
-            kept=kept,
-            seconds=seconds,
-        )
+        summary = self._summary(records, regions, kept=kept, seconds=seconds)
         if not self.single:
             write_durably(self.result / "summary.json", json.dumps(summary, indent=1))
             self._write_tissue()
@@ -239,8 +283,8 @@ class Finisher:
             reader=self.source.reader,
             notes=self.source.notes,
             card=self.card,
-            inexact=inexact,
-            records=ordered,
+            inexact=self.inexact,
+            records=[records[index] for index in sorted(records)],
             result=self.result,
         )
         write_durably(self.result / RECEIPT, seal(content))

@@ -152,7 +152,7 @@ def receipt(
         "status": "degraded" if bad else "complete",
         "bad_tiles": _bad_tiles.dump_python(bad, mode="json"),
         "command": sys.argv,
-        "versions": {name: version(name) for name in _VERSIONS},
+        "versions": versions(),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "reader": reader,
@@ -167,6 +167,11 @@ def receipt(
         "blocks": [list(record.crcs) for record in records],
         "files": {str(path.relative_to(result)): file_sha256(path) for path in files(result)},
     }
+
+
+def versions() -> dict[str, str]:
+    """Of tilseg and of what decides its bytes."""
+    return {name: version(name) for name in _VERSIONS}
 
 
 def bad_tiles(receipt: dict[str, Any]) -> tuple[BadTile, ...]:

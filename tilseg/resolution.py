@@ -55,6 +55,35 @@ def choose_factors(
     return _asked(source, resolution)
 
 
+def resolution_of(source: Source, card: Card, factors: Factors | None) -> str | None:
+    """What makes `choose_factors` choose `factors` again, without a level; None for nothing."""
+    trained = None
+    if card.pixel_size is not None and card.unit is not None:
+        trained = _factors(card.pixel_size, card.unit, _pixel(source, card.unit))
+    if factors is None:
+        resampled = trained is not None and not _alike(trained, source.levels[0])
+        return NATIVE if resampled else None
+    if factors == trained:
+        return None
+    own, ground = source.georef.pixel_size, _pixel(source, "m")
+    # A bare number is in the image's own unit; one with a unit is on the ground.
+    texts = [*_sizes(factors, own, ""), *_sizes(factors, ground, ground.unit if ground else "")]
+    return next((text for text, back in texts if back == factors), texts[-1][0])
+
+
+def _sizes(
+    factors: Factors, pixel: PixelSize | None, unit: str
+) -> list[tuple[str, Factors | None]]:
+    """`factors` as a length, short and to the last bit, and what each would be read as."""
+    if pixel is None:
+        return []
+    side = factors.rows * pixel.rows
+    return [
+        (f"{value}{unit}", _factors(float(value), pixel.unit, pixel))
+        for value in (f"{side:.12g}", repr(side))
+    ]
+
+
 def _asked(source: Source, resolution: str | float) -> Factors | None:
     found = parse_length(resolution)
     if found is None:

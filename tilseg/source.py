@@ -197,7 +197,7 @@ def make_uri(path: Any, choice: Choice) -> str:
     return f"{path.absolute()}#{choice}" if str(choice) else str(path.absolute())
 
 
-def _split_uri(image: str) -> tuple[str, Choice]:
+def split_uri(image: str) -> tuple[str, Choice]:
     """Undo `make_uri`. A file whose name only looks like one with a choice comes first."""
     found = _CHOSEN.fullmatch(image)
     if found is None or os.path.lexists(image):
@@ -217,7 +217,7 @@ def _split_uri(image: str) -> tuple[str, Choice]:
 
 def image_name(uri: str) -> str:
     """The name of the file behind a source's uri, without its suffix, or that of a scene."""
-    return common_name(file_names(_split_uri(uri)[0]))
+    return common_name(file_names(split_uri(uri)[0]))
 
 
 # name -> (module, function that says from path and first bytes whether to try it). The order
@@ -319,7 +319,7 @@ def open_source(
     if isinstance(image, str) and image.startswith(array.SCHEME):
         return array.reopen(image)
     text = os.fspath(image) if isinstance(image, str | os.PathLike) else joined(image)
-    name, choice = _split_uri(text)
+    name, choice = split_uri(text)
     # What is allowed is never taken from a name: names come from strangers, too.
     vrt: Literal["follow"] | None = "follow" if allow_vrt else None
     remote: Literal["fetch"] | None = "fetch" if allow_remote else None
@@ -333,7 +333,7 @@ def reopen_source(uri: str) -> Source:
     """
     from tilseg.sources import array
 
-    return array.reopen(uri) if uri.startswith(array.SCHEME) else _open(*_split_uri(uri))
+    return array.reopen(uri) if uri.startswith(array.SCHEME) else _open(*split_uri(uri))
 
 
 def _open(name: str, choice: Choice) -> Source:

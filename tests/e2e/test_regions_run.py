@@ -156,7 +156,7 @@ def test_a_stop_while_writing_tables_and_labels_is_continued(desk, whole):
 def test_without_regions_there_are_no_tables(desk, whole):
     report = tilseg.run(_plan(desk, regions=None), desk / "bare.tilseg", outputs=("zarr",))
     names = {path.name for path in (desk / "bare.tilseg").iterdir()}
-    assert names == {"mask.zarr", "run.json", "summary.json"}
+    assert names == {"mask.zarr", "report.html", "run.json", "summary.json"}
     assert {info["regions"] for info in report.summary["classes"]} == {None}
     np.testing.assert_array_equal(_pixels(desk / "bare.tilseg"), _pixels(whole))
 

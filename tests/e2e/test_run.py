@@ -57,6 +57,7 @@ def test_result_holds_what_it_says(desk, undisturbed):
         "mask.zarr",
         "regions.csv",
         "regions.parquet",
+        "report.html",
         "run.json",
         "summary.json",
     ]

@@ -23,8 +23,9 @@ def command(image: str, workers: int | None, as_json: bool, **choices: Any) -> N
     What `run` would refuse is refused here too, with the same message and exit code.
     """
     from tilseg.cli.planned import planned
-    from tilseg.cli.terminal import print_facts, skipped_text
+    from tilseg.cli.terminal import print_facts
     from tilseg.planning import format_bytes, needed_memory
+    from tilseg.report.words import skipped_text
     from tilseg.sources.resampled import on_grid
     from tilseg.where.chosen import skipped_blocks
 

@@ -86,8 +86,8 @@ def command(
 ) -> None:
     """Segment IMAGE into a mask.
 
-    Writes IMAGE.tilseg with mask.zarr, mask.tif, a table of regions as regions.parquet and
-    regions.csv, summary.json and the receipt run.json. A run that was interrupted is continued
+    Writes IMAGE.tilseg with report.html to look at, mask.zarr, mask.tif, a table of regions as
+    regions.parquet and regions.csv, summary.json and the receipt run.json. A run that was interrupted is continued
     by the same command and ends in the same bytes.
     """
     from tilseg.cli.planned import planned

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tilseg.errors import printable
+from tilseg.report.words import skipped_text
 
 if TYPE_CHECKING:
     from tilseg.verbs.run import Progress as RunProgress
@@ -34,6 +35,7 @@ _PHASES = {
     "regions": "regions",
     "labels": "labels.zarr",
     "polygons": "polygons",
+    "report": "report",
     "measure": "measuring",
     "check": "reading back",
     "compare": "comparing",
@@ -213,6 +215,7 @@ def print_summary(report: RunReport, output: Path) -> None:
 
 def _written(output: Path) -> list[tuple[str, Path]]:
     """What a person may want to open of a result, and what it is."""
+    reports = [page for page in (output / "report.html",) if page.exists()]
     masks = [mask for name in ("mask.tif", "mask.zarr") if (mask := output / name).exists()]
     tables = [table for table in (output / "regions.csv",) if table.exists()]
     polygons = [
@@ -220,22 +223,12 @@ def _written(output: Path) -> list[tuple[str, Path]]:
     ]
     labels = [path for path in (output / "labels.zarr",) if path.exists()]
     return [
+        *(("report", path) for path in reports),
         *(("mask", path) for path in masks or [output]),
         *(("table", path) for path in tables),
         *(("labels", path) for path in labels),
         *(("polygons", path) for path in polygons),
     ]
-
-
-def skipped_text(skipped: Mapping[Any, int]) -> str:
-    """ "not segmented: 12 without tissue, 3 outside the region of interest": blocks by reason."""
-    words = {
-        "tissue": "without tissue",
-        "roi": "outside the region of interest",
-        "nodata": "without data",
-    }
-    parts = [f"{skipped[name]:,} {words[name]}" for name in words if name in skipped]
-    return f"not segmented: {', '.join(parts)}"
 
 
 def _text(content: str) -> Text:

@@ -15,7 +15,7 @@ from tilseg.georef import Georef
 from tilseg.sink import Progress
 from tilseg.sinks.ngff import MaskInfo, parse_group_json, probabilities_json
 from tilseg.sinks.shards import BlockArray, replace_bytes
-from tilseg.sinks.zarr import build_pyramid
+from tilseg.sinks.zarr import build_pyramid, pyramid
 from tilseg.window import Size, Window
 
 
@@ -80,6 +80,15 @@ class ProbabilityStore:
     def read(self, window: Window) -> NDArray[Any]:
         """Probabilities of a window: (rows, cols, classes); see `BlockArray.read`."""
         return np.moveaxis(self._level0.read(window), 0, 2)
+
+    def read_coarsest(self) -> tuple[NDArray[Any], int]:
+        """All of the last level of a finished one, which fits in 512 x 512: (rows, cols, classes).
+
+        And how many pixels each way one stands for; it is the upper left one of these.
+        """
+        last = len(pyramid(self.shape)) - 1
+        level = BlockArray.open(self.path / str(last))
+        return np.moveaxis(level.read(Window.whole(level.shape)), 0, 2), 2**last
 
     def block_crc(self, window: Window) -> int:
         """What `commit` returned for what is now stored; raises as `read` does."""

@@ -385,19 +385,21 @@ class Start:
             self.source,
             self.card,
             Measuring.of_run(self.plan, self.source, self.card, NODATA),
+            self.options.outputs,
+            self.inexact,
             self._prints(self.plan),
             bool(self.space.single),
             lambda phase, done, total: self._report(phase, done, total, len(self.part)),
         )
         began = time.perf_counter()
-        finisher.write_masks(records, self.options.outputs)
-        regions = finisher.write_regions(records)
+        finisher.write_masks(records)
+        measured = finisher.write_regions(records)
+        finisher.write_report(records, measured)
         finish = time.perf_counter() - began
         seconds = {"predict": self.seconds["predict"], "finish": finish}
         summary = finisher.write_texts(
             records,
-            regions,
-            inexact=self.inexact,
+            None if measured is None else measured[1],
             kept=kept,
             seconds={**seconds, "total": self.seconds["begin"] + sum(seconds.values())},
         )

@@ -34,7 +34,7 @@ def overview(source: Source, bands: tuple[int, ...], level: int, shape: Size) ->
     A coarser level of the pyramid is read where one has the pixels. Memory does not grow with
     the image. `shape` is at most that of the level.
     """
-    level = _coarsest(source, level, shape)
+    level = coarsest(source, level, shape)
     size = source.levels[level].size
     pixels = np.full((*shape, len(bands)), np.nan, np.float32)
     unread = np.zeros(shape, np.bool_)
@@ -50,7 +50,7 @@ def overview(source: Source, bands: tuple[int, ...], level: int, shape: Size) ->
     return Overview(pixels, unread)
 
 
-def _coarsest(source: Source, level: int, shape: Size) -> int:
+def coarsest(source: Source, level: int, shape: Size) -> int:
     """The coarsest level, from `level` on, that is no smaller than `shape`."""
     fits = [
         number

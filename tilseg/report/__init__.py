@@ -1,0 +1,1 @@
+"""`report.html`: a result on one page, for people who look rather than read."""
