@@ -78,6 +78,7 @@ def command(
 
 def _print(found: Change, output: Path | None) -> None:
     from tilseg.changes.words import TRANSITION_HEADS, facts, ordered, transition_cells
+    from tilseg.cli.endings import print_written
     from tilseg.cli.terminal import print_facts, print_table
 
     for note in found.notes:
@@ -91,4 +92,5 @@ def _print(found: Change, output: Path | None) -> None:
     figures = ("pixels", "of compared", "area", "regions")
     print_table(heads, rows, right=[n for n, head in enumerate(heads) if head in figures])
     if output is not None:
-        click.echo(f"\npage  {output / 'change.html'}")
+        click.echo()
+        print_written(output)

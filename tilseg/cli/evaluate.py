@@ -87,6 +87,7 @@ def command(
 
 
 def _print(score: Score, output: Path | None) -> None:
+    from tilseg.cli.endings import print_written
     from tilseg.cli.terminal import print_facts, print_table
     from tilseg.metrics.summary import (
         OBJECT_HEADS,
@@ -115,4 +116,5 @@ def _print(score: Score, output: Path | None) -> None:
         click.echo()
         print_table(("class", *OBJECT_HEADS), rows, right=range(1, 7))
     if output is not None:
-        click.echo(f"\npage  {output / 'evaluation.html'}")
+        click.echo()
+        print_written(output)

@@ -24,8 +24,9 @@ def command(output: Path, break_lock: bool, as_json: bool) -> None:
     The last shard to end does this by itself; it is needed where that one was killed meanwhile.
     OUT is what -o of the shards was. A result that is there is left alone.
     """
+    from tilseg.cli.endings import show_report
     from tilseg.cli.stopping import stopping
-    from tilseg.cli.terminal import ProgressDisplay, print_summary
+    from tilseg.cli.terminal import ProgressDisplay
     from tilseg.verbs.shards import finish_shards
 
     with stopping() as stop, ProgressDisplay() as display:
@@ -33,6 +34,6 @@ def command(output: Path, break_lock: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report.summary, indent=1))
     else:
-        print_summary(report, output)
+        show_report(report, output)
     if report.bad:
         raise click.exceptions.Exit(DEGRADED)

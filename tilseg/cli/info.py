@@ -16,18 +16,28 @@ from tilseg.cli.options import image_options
 @image_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def command(image: str, as_json: bool, **chosen: Any) -> None:
-    """Show what IMAGE holds: size, bands, pixel size, levels, and which reader decodes it."""
-    from tilseg.cli.terminal import print_facts
+    """Show what IMAGE holds: size, bands, pixel size, levels, and which reader decodes it.
+
+    A terminal that has all colours shows it, too, if a coarse level can be read at once.
+    """
+    from tilseg.cli.thumbnail import show_thumbnail
     from tilseg.source import Source, open_source
 
     source: Source = open_source(image, **chosen)
     try:
         facts = _facts(source)
+        if as_json:
+            click.echo(json.dumps(facts, indent=1))
+        else:
+            _print(facts)
+            show_thumbnail(source)
     finally:
         source.close()
-    if as_json:
-        click.echo(json.dumps(facts, indent=1))
-        return
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from tilseg.cli.terminal import print_facts
+
     shown = {
         "image": facts["input"],
         "size": f"{facts['width']} x {facts['height']} px",

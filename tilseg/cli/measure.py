@@ -69,6 +69,7 @@ def command(
 
     MASK is a mask in any format that can be read, or the result of a run.
     """
+    from tilseg.cli.endings import print_written
     from tilseg.cli.terminal import ProgressDisplay, print_table
     from tilseg.verbs.measure import measure
 
@@ -103,7 +104,8 @@ def command(
     ]
     print_table(("class", "regions", "pixels", "area", "median px"), rows, right=(1, 2, 3, 4))
     if output is not None:
-        click.echo(f"\ntable {output / 'regions.csv'}")
+        click.echo()
+        print_written(output)
 
 
 def _totals(regions: RegionTable) -> dict[str, Any]:

@@ -90,9 +90,10 @@ def command(
     regions.parquet and regions.csv, summary.json and the receipt run.json. A run that was interrupted is continued
     by the same command and ends in the same bytes.
     """
+    from tilseg.cli.endings import show_report
     from tilseg.cli.planned import planned
     from tilseg.cli.stopping import stopping
-    from tilseg.cli.terminal import ProgressDisplay, show_report
+    from tilseg.cli.terminal import ProgressDisplay
     from tilseg.side_by_side import usable_cpus
     from tilseg.source import image_name
     from tilseg.verbs.run import run

@@ -9,7 +9,6 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tilseg.errors import printable
-from tilseg.report.words import skipped_text
 
 if TYPE_CHECKING:
     from tilseg.verbs.run import Progress as RunProgress
-    from tilseg.verbs.run import RunReport
 
 _PHASES = {
     "recover": "checking",
@@ -157,78 +154,9 @@ def print_facts(facts: Mapping[str, Any]) -> None:
         console.print(Text(f"{name:{width}}  ", style="bold") + _text(str(value)), soft_wrap=True)
 
 
-def show_report(report: RunReport, output: Path) -> None:
-    """What a run has to say at its end."""
-    if report.status != "unfinished":
-        print_summary(report, output)
-        return
-    blocks = report.summary["blocks"]
-    print_facts(
-        {
-            "this shard": f"{report.done:,} blocks computed, {report.kept:,} kept from before",
-            "all shards": f"{blocks['done']:,} of {blocks['total']:,} blocks done",
-            "result": f"{output}, when all are",
-        }
-    )
-
-
-def print_summary(report: RunReport, output: Path) -> None:
-    """What a person wants to know after a run, and where to look next."""
-    summary = report.summary
-    unit = summary["area_unit"]
-    has_regions = any(info["regions"] is not None for info in summary["classes"])
-    rows = [
-        (
-            str(info["value"]),
-            info["name"],
-            f"{info['pixels']:,}",
-            "-" if info["fraction"] is None else f"{100 * info['fraction']:.2f} %",
-            "-" if info["area"] is None else f"{info['area']:,.1f} {unit}²",
-            *(["-" if info["regions"] is None else f"{info['regions']:,}"] * has_regions),
-        )
-        for info in summary["classes"]
-    ]
-    if summary["nodata_pixels"]:
-        nodata = ("255", "nodata", f"{summary['nodata_pixels']:,}", "", "")
-        rows.append((*nodata, *([""] * has_regions)))
-    heads = ("value", "class", "pixels", "of valid", "area", *(["regions"] * has_regions))
-    print_table(heads, rows, right=(2, 3, 4, 5))
-    console = _stdout()
-    console.print()
-    blocks, seconds = summary["blocks"], summary["seconds"]
-    if not report.computed:
-        console.print("already complete: nothing to do")
-    else:
-        kept = f", {blocks['kept']:,} kept from before" if blocks["kept"] else ""
-        rate = summary["width"] * summary["height"] / 1e6 / max(seconds["total"], 1e-9)
-        console.print(
-            f"{blocks['done']:,} blocks computed{kept} in {seconds['total']:.1f} s"
-            + ("" if kept else f" ({rate:.2f} Mpix/s)")
-        )
-    if blocks["skipped"]:
-        console.print(f"{skipped_text(blocks['skipped'])} of {blocks['total']:,} blocks")
-    written = _written(output)
-    width = max(len(what) for what, _ in written)
-    for what, path in written:
-        console.print(Text(f"{what:{width}} ") + _text(str(path)), soft_wrap=True)
-
-
-def _written(output: Path) -> list[tuple[str, Path]]:
-    """What a person may want to open of a result, and what it is."""
-    reports = [page for page in (output / "report.html",) if page.exists()]
-    masks = [mask for name in ("mask.tif", "mask.zarr") if (mask := output / name).exists()]
-    tables = [table for table in (output / "regions.csv",) if table.exists()]
-    polygons = [
-        path for path in sorted(output.glob("regions.*")) if path.suffix not in (".csv", ".parquet")
-    ]
-    labels = [path for path in (output / "labels.zarr",) if path.exists()]
-    return [
-        *(("report", path) for path in reports),
-        *(("mask", path) for path in masks or [output]),
-        *(("table", path) for path in tables),
-        *(("labels", path) for path in labels),
-        *(("polygons", path) for path in polygons),
-    ]
+def print_line(content: str) -> None:
+    """A line as it is, however long."""
+    _stdout().print(_text(content), soft_wrap=True)
 
 
 def _text(content: str) -> Text:
