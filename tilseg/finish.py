@@ -63,8 +63,8 @@ Measured = tuple[Callable[[Window], NDArray[Any]], RegionTable]
 class Finisher:
     """Makes the files of a result in the folder `result`, from the stores in `folder`.
 
-    measuring: how blocks were measured. outputs: masks that are wanted. inexact: what tiling cost a
-    model that is not exact. fingerprint: of the run, for the receipt. single: the result is one
+    measuring: how blocks were measured. outputs: masks that are wanted. inexact: what tiling and
+    precision change, see `tilseg.exactness`. fingerprint: of the run, for the receipt. single: the result is one
     file. report: called with (phase, pixels done, pixels).
     Every method may be killed and called again, and ends in the same bytes.
     """

@@ -308,6 +308,18 @@ def test_a_scene_without_data_everywhere(desk, tmp_path):
     assert "500 m" in page.words["text"]
 
 
+def test_what_is_not_exact_is_said(desk, tmp_path):
+    corners = {"padding": "same", "upsampling": "bilinear-corners"}
+    save_tiny_model(tmp_path / "inexact.safetensors", **corners)
+    order = ["run", desk / IMAGE, "--model", tmp_path / "inexact.safetensors", "--tile", 64]
+    _tilseg(*order, "--allow-inexact", "--precision", "bf16", "-o", tmp_path / "i.tilseg")
+    receipt = unseal((tmp_path / "i.tilseg" / "run.json").read_bytes())["inexact"]
+    warnings = Page(tmp_path / "i.tilseg" / "report.html").words["p"]
+    for part in ("tiling", "precision"):
+        assert any(f"{100 * receipt[part]['labels']:.2g} % of" in each for each in warnings)
+    assert any(receipt["tiling"]["reason"] in each for each in warnings)
+
+
 def test_tissue_and_what_was_not_segmented(desk, tmp_path):
     image = np.full((701, 523, 3), 240, np.uint8)
     image[300:500, 100:220] = noise(200, 120)
@@ -378,7 +390,7 @@ def test_an_image_too_large_to_read_for_a_picture(desk, tmp_path, monkeypatch):
 def test_worst_of_pictures_and_a_million_regions_stay_small(desk, tmp_path, monkeypatch):
     """Noise in image and mask, 200 classes and a million regions: below 3 MB, and in little memory."""
     pages: list[Any] = []
-    monkeypatch.setattr("tilseg.report.page.report_page", lambda of: pages.append(of) or "")
+    monkeypatch.setattr("tilseg.finish.report_page", lambda of: pages.append(of) or "")
     result = _run(desk, "worst.tilseg", "--overwrite", "--tile", 64, "--probabilities")
     monkeypatch.undo()
     doubts = ProbabilityStore.open(result / "probabilities.zarr")

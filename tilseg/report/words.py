@@ -131,17 +131,28 @@ def warnings(
         named = "; ".join(f"{tile.window}: {tile.reason}" for tile in bad[:_MOST_TILES])
         more = f"; and {len(bad) - _MOST_TILES:,} more in run.json" * (len(bad) > _MOST_TILES)
         found.insert(0, f"{len(bad):,} tiles could not be computed and are no data: {named}{more}.")
-    if inexact is not None:
-        share = f"{100 * inexact['labels']:.2g} % of pixels"
-        found.append(
-            f"The model is not exact when cut into tiles ({inexact['reason']}): with half the tile, "
-            f"{share} in the middle of the image get another class."
-        )
+    found += _inexact(inexact or {})
     if card.pixel_size is not None and source.georef.pixel_size is None:
         trained = f"{card.pixel_size:g} {card.unit}"
         found.append(f"The image states no pixel size; the model was trained at {trained}.")
     if not _foreground(summary, card):
         found.append("No pixel has a class other than the background.")
+    return found
+
+
+def _inexact(measured: dict[str, Any]) -> list[str]:
+    """What `tilseg.exactness.inexactness` has found."""
+    found = []
+    if tiling := measured.get("tiling"):
+        found.append(
+            f"The model is not exact when cut into tiles ({tiling['reason']}): with half the tile, "
+            f"{100 * tiling['labels']:.2g} % of pixels in the middle of the image get another class."
+        )
+    if precision := measured.get("precision"):
+        found.append(
+            f"In {precision['precision']}, {100 * precision['labels']:.2g} % of "
+            f"{precision['pixels']:,} pixels of this image get another class than in fp32."
+        )
     return found
 
 
