@@ -32,6 +32,7 @@ docs: .venv/installed-docs
 	touch $@
 
 .venv/installed: pyproject.toml constraints.txt
+	@echo "Installing tilseg and its tools into .venv: about 2 GB, some minutes, without a word"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
 	touch $@
