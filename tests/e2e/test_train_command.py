@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -243,6 +245,62 @@ def test_options_that_cannot_be_are_refused(folders, tmp_path, capsys, options, 
     found, line = _refused(capsys, *arguments)
     assert found == code
     assert line.startswith(f"error[{id}]")
+
+
+def _spoil(folder, kind):
+    """Turn good folders into bad input."""
+    images, masks = folder / "images" / "set0", folder / "masks" / "set0"
+    if kind == "size":
+        tifffile.imwrite(masks / "p2.tif", np.zeros((61, 82), np.uint8))
+    elif kind == "values":
+        tifffile.imwrite(masks / "p2.tif", np.full((61, 83), 9, np.uint8))
+    elif kind == "one class":
+        for path in (folder / "masks").rglob("*.tif"):
+            tifffile.imwrite(path, np.zeros((61, 83), np.uint8))
+    elif kind == "no images":
+        for path in (folder / "images").rglob("*.tif"):
+            path.unlink()
+    elif kind == "no mask":
+        (masks / "p2.tif").unlink()
+    elif kind == "bands":
+        tifffile.imwrite(images / "p2.tif", np.zeros((61, 83, 3), np.uint8), photometric="rgb")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "code", "id"),
+    [
+        ("size", [], 4, "E-TRAIN-SIZE"),
+        ("values", [], 4, "E-TRAIN-CLASS"),
+        ("one class", [], 4, "E-TRAIN-ONE-CLASS"),
+        ("no images", [], 4, "E-TRAIN-EMPTY"),
+        ("no mask", [], 4, "E-TRAIN-PAIR"),
+        ("bands", [], 4, "E-TRAIN-BANDS"),
+        ("none", ["--learning-rate=1e38", "--steps=40"], 6, "E-TRAIN-DIVERGED"),
+        ("none", ["--split=blocks", "--block=5"], 2, "E-OPTION"),
+        ("none", ["--split=blocks", "--block=200"], 4, "E-TRAIN-SPLIT"),
+    ],
+)
+def test_bad_input_is_one_line_and_its_code(folders, tmp_path, capsys, kind, options, code, id):
+    for name in folders:
+        shutil.copytree(name, tmp_path / Path(name).name)
+    _spoil(tmp_path, kind)
+    arguments = (tmp_path / "images", tmp_path / "masks", "-o", tmp_path / "m.safetensors")
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *map(str, arguments), *SMALL, "--validations=1", *options])
+    captured = capsys.readouterr()
+    assert ended.value.code == code
+    # Progress comes before where it had begun.
+    last = [line for line in captured.err.splitlines() if not line.startswith("training:")]
+    assert len(last) == 1
+    assert last[0].startswith(f"error[{id}]")
+
+
+def test_images_smaller_than_a_patch_are_trained_on(folders, tmp_path):
+    # A patch of 200 on pictures of 61 x 83: mirrored.
+    small = [option for option in SMALL if not option.startswith("--patch")]
+    model = tmp_path / "m.safetensors"
+    assert _done([*folders, "-o", model, *small, "--patch=200", "--steps=1"]) == 0
+    assert read_card(model).training["step"] == 1
 
 
 def test_where_nothing_can_be_written_no_image_is_opened(folders, tmp_path, capsys):

@@ -1,8 +1,9 @@
-"""The many options of `run` and `plan` under headings, in --help and in the reference."""
+"""The options of commands that have many, under headings, in --help and in the reference."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import click
 
@@ -57,7 +58,7 @@ _OTHERS = "Options"
 
 def sections(command: click.Command) -> Iterator[tuple[str, list[click.Option]]]:
     """The options of a command by heading; all under one unless it is a `SectionedCommand`."""
-    headings = _SECTIONS if isinstance(command, SectionedCommand) else {}
+    headings = command.headings if isinstance(command, SectionedCommand) else {}
     left = {one.name: one for one in command.params if isinstance(one, click.Option)}
     for title, names in headings.items():
         found = [left.pop(name) for name in names if name in left]
@@ -67,7 +68,12 @@ def sections(command: click.Command) -> Iterator[tuple[str, list[click.Option]]]
 
 
 class SectionedCommand(click.Command):
-    """A command whose help shows its options in sections."""
+    """A command whose help shows its options in sections.
+
+    headings: names of the options under each; those of `run` unless a subclass has its own.
+    """
+
+    headings: ClassVar[dict[str, tuple[str, ...]]] = _SECTIONS
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = {

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tilseg.cli.training_file import make_config
-from tilseg.cli.training_options import training_options
+from tilseg.cli.training_options import TrainCommand, training_options
 from tilseg.errors import OutputError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _log = logging.getLogger("tilseg")
 _LINE_SECONDS = 10.0
 
 
-@click.command(name="train")
+@click.command(name="train", cls=TrainCommand)
 @click.argument("paths", nargs=-1, metavar="[CONFIG.toml] [IMAGES MASKS | TABLE.csv]")
 @training_options
 @click.option(

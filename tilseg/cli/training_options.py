@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 import click
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
+from tilseg.cli.sections import SectionedCommand
 from tilseg.training.config import Config
 from tilseg.training.settings import AUGMENTATIONS
 
@@ -52,6 +53,22 @@ PLACES = {
 
 # option of a list, one for each class, with commas -> the field of the class.
 LISTS = {"--classes": "name", "--colors": "color", "--class-weights": "weight"}
+
+
+def _headings() -> dict[str, tuple[str, ...]]:
+    """Names of options by section of the file."""
+    found: dict[str, list[str]] = {"Output": [], "Data": [], "Classes": []}
+    places = {flag: place.rpartition(".")[0] for flag, place in PLACES.items()}
+    for flag, section in (places | dict.fromkeys(LISTS, "classes")).items():
+        title = section.capitalize() or "At the top of the file"
+        found.setdefault(title, []).append(flag[2:].replace("-", "_"))
+    return {title: tuple(names) for title, names in found.items()}
+
+
+class TrainCommand(SectionedCommand):
+    """A command whose options stand under the sections of the file that have the same."""
+
+    headings: ClassVar[dict[str, tuple[str, ...]]] = _headings()
 
 
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
