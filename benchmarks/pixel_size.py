@@ -182,6 +182,7 @@ def main() -> None:
         columns, other = threshold(smooth, factors, limit)
         pairs = matched(labels, on_image(other, source.shape, factors))
         rows.append(compare("threshold", own, columns, pairs, pixel.rows, size))
+    options.output.mkdir(parents=True, exist_ok=True)
     folders = [options.output / f"{size}.tilseg" for size in ("native", *options.sizes)]
     segment(source, "native", folders[0])
     own, labels = table(folders[0]), labels_of(folders[0])
