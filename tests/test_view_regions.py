@@ -171,7 +171,19 @@ def test_a_region_has_all_that_the_table_says(session, table):
     assert session.region(len(table["label"]) + 1) is None
 
 
-def test_under_every_pixel_of_a_box_corner_is_what_its_class_says(session, table):
+def test_outlines_follow_stored_labels(session):
+    labels = BlockArray.open(session._result.labels / "0").read(Window.whole(session.grid.shape))
+    near = np.zeros(labels.shape, bool)
+    for axis in (0, 1):
+        for step in (1, 2):
+            one, other = labels.swapaxes(0, axis), near.swapaxes(0, axis)
+            other[step:] |= one[step:] != one[:-step]
+            other[:-step] |= one[step:] != one[:-step]
+    found = session._bordered.borders(0, Window.whole(session.grid.shape))
+    assert np.array_equal(found, near)
+
+
+def test_under_a_pixel_is_what_mask_and_table_say(session, table):
     mask = session._result.mask.read(Window.whole(session.grid.shape))
     for row, col in points(mask, 60):
         found = session.at(row + 0.5, col + 0.5)

@@ -97,14 +97,15 @@ class Session:
     def about(self) -> dict[str, Any]:
         """All that the page has to know at first."""
         result, summary = self._result, self._result.summary
-        counts = {} if summary is None else {each["value"]: each for each in summary["classes"]}
+        counts = [] if summary is None else summary["classes"]
+        fractions = {each["value"]: each["fraction"] for each in counts}
         classes = [
             {
                 "value": value,
                 "name": info.name,
                 "color": info.color,
                 "background": value == result.card.background,
-                **{k: counts.get(value, {}).get(k) for k in ("fraction", "area", "regions")},
+                "fraction": fractions.get(value),
             }
             for value, info in enumerate(result.card.classes)
         ]
@@ -119,7 +120,6 @@ class Session:
             "image": self._picture is not None,
             "metres": self._metres(),
             "classes": classes,
-            "areaUnit": None if summary is None else summary["area_unit"],
             "regions": None if finder is None else len(finder.regions),
             "columns": [] if finder is None else self._columns(finder.regions),
             **self.state(),
@@ -226,13 +226,13 @@ class Session:
         return None if None in sides else [side for side in sides if side is not None]
 
     def _place(self, row: float, col: float) -> dict[str, float]:
-        """Longitude and latitude on a map, x and y in its CRS; or lengths from the corner."""
-        if self._map is not None:
-            x, y = self._map.to_crs(np.array([row]), np.array([col]))
-            lon, lat = self._map.to_wgs84(x, y)
-            found = {"lon": lon[0], "lat": lat[0], "x": x[0], "y": y[0]}
-            return {k: float(v) for k, v in found.items() if math.isfinite(v)}
-        return {}
+        """On a map, longitude and latitude, and x and y in its CRS; where it has such a place."""
+        if self._map is None:
+            return {}
+        x, y = self._map.to_crs(np.array([row]), np.array([col]))
+        lon, lat = self._map.to_wgs84(x, y)
+        found = {"lon": lon[0], "lat": lat[0], "x": x[0], "y": y[0]}
+        return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 
 
 class _Labels:

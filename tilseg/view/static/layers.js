@@ -41,7 +41,7 @@ export class Layers {
     this.#items[layer]?.setOpacity(opacity);
   }
 
-  // Tiles of `layer` from now on carry `query`; what is shown stays until the new ones are there.
+  // Addresses of tiles of `layer` from now on carry `query`; what is shown stays until the new ones are there.
   show(layer, query) {
     const serial = ++this.#serial[layer];
     const { rows, cols, tile, overlap, zooms } = this.#about;
