@@ -13,11 +13,11 @@ from viewing import COLS, ROWS, finished, picture, rgba
 import tilseg
 from tilseg.card import ClassInfo
 from tilseg.georef import ONE_TO_ONE, Factors, Georef
+from tilseg.look import GROUND, Look, choose_look
 from tilseg.nodata import NODATA
 from tilseg.sinks.ngff import rgb
 from tilseg.sinks.zarr import MaskStore
 from tilseg.view.grid import OVERLAP, TILE, ViewGrid
-from tilseg.view.look import GROUND, Look, choose_look
 from tilseg.view.overlay import Growing, Overlay
 from tilseg.view.picture import Picture
 from tilseg.view.session import Session

@@ -361,6 +361,16 @@ def test_what_could_not_be_computed_is_said(desk, tmp_path):
     assert "--on-bad-tile=mask" in page.text
 
 
+def test_the_last_lines_say_where_to_look_next(desk, result, capsys):
+    _run(desk, "plain.tilseg", "--tile", 64, "--probabilities", "--instances", "none")
+    lines = capsys.readouterr().out.splitlines()[-4:]
+    names = ("report.html", "mask.tif", "mask.zarr", "regions.csv")
+    assert [line.split()[1] for line in lines] == [f"plain.tilseg/{name}" for name in names]
+    assert lines[0].startswith("report ")
+    # In columns.
+    assert {line.index("plain.tilseg") for line in lines} == {len("report ")}
+
+
 def test_one_file_has_no_report(desk, tmp_path):
     _run(desk, str(tmp_path / "alone.tif"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.tif", "alone.tif.json"]

@@ -91,4 +91,4 @@ def print_written(output: Path) -> None:
     lines = found or [("mask", output)]
     width = max(len(what) for what, _ in lines)
     for what, path in lines:
-        print_line(f"{what:{width}} {path}")
+        print_line(str(path), f"{what:{width}} ")

@@ -154,9 +154,9 @@ def print_facts(facts: Mapping[str, Any]) -> None:
         console.print(Text(f"{name:{width}}  ", style="bold") + _text(str(value)), soft_wrap=True)
 
 
-def print_line(content: str) -> None:
-    """A line as it is, however long."""
-    _stdout().print(_text(content), soft_wrap=True)
+def print_line(content: str, head: str = "") -> None:
+    """A line as it is, however long, after a `head` of ours that may end in blanks."""
+    _stdout().print(Text(head) + _text(content), soft_wrap=True)
 
 
 def _text(content: str) -> Text:

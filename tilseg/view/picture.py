@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from tilseg.errors import InputError, TilsegError
 from tilseg.georef import Factors
+from tilseg.look import GROUND, choose_look
 from tilseg.nodata import valid_pixels
 from tilseg.source import Source
 from tilseg.sources.resampled import ResampledSource
 from tilseg.view.grid import ViewGrid
-from tilseg.view.look import GROUND, choose_look
 from tilseg.window import Size, Window
 
 # Pixels of the image that one pixel of a tile may be made from, each way: 2048 a tile.
