@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import replace
+
 import psutil
 import pytest
 import tifffile
@@ -10,8 +13,9 @@ from distributed.comm import CommClosedError
 from tiny import noise, save_tiny_model
 
 import tilseg
+from tilseg import infer
 from tilseg.infer import Job, versions
-from tilseg.schedule import Cluster, connect
+from tilseg.schedule import Cluster, Workers
 from tilseg.stores import Stores
 
 
@@ -25,8 +29,14 @@ def job(tmp_path):
     return Job(plan, str(tmp_path / "result"), versions())
 
 
+@contextmanager
+def _serving(job, cluster):
+    with Workers(cluster) as workers, workers.serving(job) as found:
+        yield found
+
+
 def test_worker_processes_take_gpus_in_turn(job):
-    with connect(job, Cluster("processes", 2, gpus=("5", "7"))) as (client, _):
+    with _serving(job, Cluster("processes", 2, gpus=("5", "7"))) as (client, _):
         client.wait_for_workers(2)
         seen = client.run(lambda: __import__("os").environ.get("CUDA_VISIBLE_DEVICES"))
     assert sorted(seen.values()) == ["5", "7"]
@@ -34,7 +44,7 @@ def test_worker_processes_take_gpus_in_turn(job):
 
 @pytest.mark.parametrize("cluster", [Cluster(), Cluster("processes", 1)], ids=lambda c: c.kind)
 def test_nothing_listens_beyond_this_machine(job, cluster):
-    with connect(job, cluster):
+    with _serving(job, cluster):
         here = psutil.Process()
         listening = {
             connection.laddr.ip
@@ -64,7 +74,29 @@ def test_workers_that_die_while_they_are_checked_or_forgotten_are_no_error(job, 
     order |= {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     with (
         LocalCluster(**order) as local,
-        connect(job, Cluster("external", scheduler=local.scheduler_address)) as (_, threads),
+        _serving(job, Cluster("external", scheduler=local.scheduler_address)) as (_, threads),
     ):
         assert threads == 2
     assert not errors
+
+
+@pytest.mark.parametrize("cluster", [Cluster(), Cluster("processes", 1)], ids=lambda c: c.kind)
+def test_kept_workers_serve_one_job_after_the_other_with_one_network(job, cluster, tmp_path):
+    networks = []
+    with Workers(cluster, str(tmp_path)) as workers:
+        for number in (1, 2):
+            folder = tmp_path / str(number) / "result"
+            Stores.create(folder, job.plan, classes=2)
+            mine = replace(job, folder=str(folder))
+            with workers.serving(mine) as (client, _):
+                told = client.run(
+                    lambda job: (__import__("os").getpid(), id(infer.worker_for(job).model)), mine
+                )
+                networks += told.values()
+                found = client.submit(infer.compute_block, mine, 0, False).result()
+            assert found.crcs == (
+                Stores.open(folder, job.plan).mask.block_crc(job.plan.grid.block_at(0).write),
+                *found.crcs[1:],
+            )
+    assert networks[0] == networks[1]
+    assert not infer._kept

@@ -39,6 +39,11 @@ USAGE: Words = {
         "pixels of {value} can't be compared to those of {path}, which are in {unit}",
         "give them in that unit",
     ),
+    "E-MANIFEST": ("{path}: {reason}", "write a CSV file with the columns {allowed}"),
+    "E-BATCH-NAME": (
+        "{first} and {second} would both become {name}",
+        "give them different results in the column out of a manifest",
+    ),
     "E-REGION-UNIT": (
         "the least area {value} does not fit this mask, whose pixels are {known}",
         "give it in pixels, or in a unit of that kind",
@@ -134,7 +139,7 @@ INPUT: Words = {
     ),
     "E-SCENE-GRID": (
         "{path}: is {found}, {first} is {wanted}",
-        "add --align to bring all to the finest grid, nearest",
+        "add --align to bring all to the finest grid, nearest; images of their own go to a folder, -o results/",
     ),
     "E-SCENE-ALIGN": (
         "{path}: can't be aligned to {grid}, for {reason}",
@@ -473,7 +478,18 @@ DAMAGE: Words = {
     ),
 }
 
+BATCH: Words = {
+    "E-BATCH-FAILED": (
+        "{failed} of {total} images failed, {table} says why",
+        "run the same command again to retry them; the others are left as they are",
+    ),
+}
+
 STOPPED: Words = {
+    "E-BATCH-STOPPED": (
+        "stopped after {done} of {total} images",
+        "run the same command again to continue",
+    ),
     "E-STOPPED": (
         "stopped after {done} of {total} blocks",
         "run the same command again to continue",

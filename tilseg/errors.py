@@ -10,6 +10,7 @@
     ├── ExistsError        exit 10  FileExistsError  another result or another run is in the way
     ├── LockedError        exit 11  RuntimeError     another driver owns the output
     ├── DamageError        exit 12  ValueError       verify found damage
+    ├── BatchFailed        exit 13  RuntimeError     some images of a batch failed, the others are done
     └── Stopped            exit 75  RuntimeError     the time budget is spent; resumable
 
 An error is raised with its id and the facts of the case; the words live in catalogue.py, in
@@ -141,6 +142,10 @@ class DamageError(TilsegError, ValueError):
     exit_code = 12
 
 
+class BatchFailed(TilsegError, RuntimeError):
+    exit_code = 13
+
+
 class Stopped(TilsegError, RuntimeError):
     exit_code = 75
 
@@ -164,6 +169,7 @@ CATALOGUE: dict[str, Entry] = {
         (ExistsError, catalogue.EXISTS),
         (LockedError, catalogue.LOCKED),
         (DamageError, catalogue.DAMAGE),
+        (BatchFailed, catalogue.BATCH),
         (Stopped, catalogue.STOPPED),
     )
     for id, words in table.items()

@@ -78,13 +78,7 @@ class BlockWorker:
         plan = job.plan
         self.plan = plan
         self.source: Source = open_planned(plan)
-        self.model: Model = load_model(
-            plan.model,
-            device=plan.device,
-            precision=plan.precision,
-            threads=plan.threads,
-            tta=plan.tta,
-        )
+        self.model = _network(plan)
         if self.model.sha256 != plan.model_sha256:
             raise ModelError("E-MODEL-CHANGED", path=plan.model)
         self.stores = Stores.open(job.folder, plan)
@@ -259,12 +253,42 @@ def worker_for(job: Job) -> BlockWorker:
         return _workers[job]
 
 
-def release(job: Job) -> None:
-    """Forget this process's worker for `job` and close its image; the next call makes another."""
+def release(job: Job, *, keep_network: bool = False) -> None:
+    """Forget this process's worker for `job` and close its image; the next call makes another.
+
+    keep_network: have its network at hand for the next job that wants the same.
+    """
     with _workers_lock:
         worker = _workers.pop(job, None)
     if worker is not None:
         worker.close()
+        if keep_network:
+            forget_network()
+            _kept[_network_key(worker.plan)] = worker.model
+
+
+# The network of the last job, where more jobs are to come.
+_kept: dict[tuple[object, ...], Model] = {}
+
+
+def forget_network() -> None:
+    """Let go of the network that `release` kept."""
+    _kept.clear()
+
+
+def _network(plan: Plan) -> Model:
+    kept = _kept.get(_network_key(plan))
+    return kept or load_model(
+        plan.model,
+        device=plan.device,
+        precision=plan.precision,
+        threads=plan.threads,
+        tta=plan.tta,
+    )
+
+
+def _network_key(plan: Plan) -> tuple[object, ...]:
+    return plan.model_sha256, plan.model, plan.device, plan.precision, plan.threads, plan.tta
 
 
 def stop(job: Job) -> None:

@@ -113,6 +113,10 @@ class Journal:
             os.fsync(self._file.fileno())
         self._synced = time.monotonic()
 
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
     def close(self) -> None:
         """Note that this driver ends by itself, and force every line to the disk."""
         try:

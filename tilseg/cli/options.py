@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -262,6 +262,17 @@ def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def image_choices(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Of all options those of `image_options`, which `open_source` takes."""
+    names = ("series", "channel", "z", "t", "palette", "pixel_size")
+    return {name: choices[name] for name in (*names, "align", "allow_vrt", "allow_remote")}
+
+
+def network_choices(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Of all options those that `load_model` takes."""
+    return {name: choices[name] for name in ("device", "precision", "tta", "threads")}
 
 
 def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:

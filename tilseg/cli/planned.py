@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from tilseg.cli.options import chosen_regions
+from tilseg.cli.options import chosen_regions, image_choices
 from tilseg.default_model import default_model, place
 from tilseg.model import Model, load_model
 from tilseg.plan import Plan, RegionOptions
@@ -29,14 +29,12 @@ def planned(
     precision: Any,
     tta: Any,
     threads: int | None = None,
+    load: Callable[..., Model] = load_model,
     **choices: Any,
 ) -> Iterator[tuple[Source, Model, Plan]]:
-    """The image, the model and the plan that the options ask for."""
-    of_image = (
-        *("series", "channel", "z", "t", "palette", "pixel_size"),
-        *("align", "allow_vrt", "allow_remote"),
-    )
-    chosen = {name: choices.pop(name) for name in of_image}
+    """The image, the model and the plan that the options ask for; `load` loads the model."""
+    chosen = image_choices(choices)
+    choices = {name: value for name, value in choices.items() if name not in chosen}
     of_regions = (
         *("connectivity", "min_area", "shape", "only", "instances", "border_class"),
         *("labels", "polygons", "simplify"),
@@ -51,8 +49,8 @@ def planned(
     source = open_source(image, **chosen)
     try:
         name = model or default_model(source, choices.get("bands"))
-        network = load_model(
-            name, device=_only(device), precision=precision, threads=threads, tta=tta
+        network = load(
+            name, device=device_kind(device), precision=precision, threads=threads, tta=tta
         )
         plan = make_plan(source, network, precision=precision, threads=threads, **choices)
         if model is None:
@@ -62,7 +60,7 @@ def planned(
         source.close()
 
 
-def _only(device: str) -> str:
+def device_kind(device: str) -> str:
     """`device`; for cuda:i, this process and its workers see no other from now on."""
     kind, colon, index = device.partition(":")
     if kind != "cuda" or not colon or not index.isdecimal():

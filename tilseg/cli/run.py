@@ -19,12 +19,13 @@ DEGRADED = 3
 
 
 @click.command(name="run", cls=SectionedCommand)
-@click.argument("image")
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
-    help="Result directory, or one file: x.tif, x.zarr.  [default: IMAGE's name with .tilseg, here]",
+    type=click.Path(),
+    help="Result directory, one file (x.tif, x.zarr), or a folder of results (results/).  "
+    "[default: IMAGE's name with .tilseg, here]",
 )
 @plan_options
 @click.option(
@@ -48,7 +49,7 @@ DEGRADED = 3
     "--shard",
     type=ShardPart(),
     metavar="K/N",
-    help="Do part K of N of the blocks; the last part to end publishes.",
+    help="Do part K of N: of the blocks, and the last part to end publishes; or of many images.",
 )
 @click.option(
     "--on-bad-tile",
@@ -70,8 +71,8 @@ DEGRADED = 3
 )
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of a table.")
 def command(
-    image: str,
-    output: Path | None,
+    images: tuple[str, ...],
+    output: str | None,
     workers: int | None,
     outputs: tuple[str, ...],
     processes: bool,
@@ -84,40 +85,57 @@ def command(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Segment IMAGE into a mask.
+    """Segment IMAGE into a mask, or many images into a folder of results.
 
     Writes IMAGE.tilseg with report.html to look at, mask.zarr, mask.tif, a table of regions as
     regions.parquet and regions.csv, summary.json and the receipt run.json. A run that was interrupted is continued
     by the same command and ends in the same bytes.
+
+    Several IMAGEs, a manifest in CSV, or -o with a slash at its end (results/) make a batch: patterns
+    in quotes then stand for many images, results that are there are left, one bad image does not stop
+    the others, and results/ gets batch.csv and batch.html. Otherwise a pattern is one scene.
     """
-    from tilseg.cli.endings import show_report
-    from tilseg.cli.planned import planned
-    from tilseg.cli.stopping import stopping
-    from tilseg.cli.terminal import ProgressDisplay
+    from tilseg.cli.batched import Batched, is_batch, run_batch
     from tilseg.side_by_side import usable_cpus
-    from tilseg.source import image_name
-    from tilseg.verbs.run import run
 
     if scheduler and processes:
         raise click.UsageError("--processes and --scheduler exclude each other; give one of them")
+    count = (workers or usable_cpus()) if processes else 1
+    threads = None if processes else workers
+
+    def cluster(device: str) -> Cluster:
+        return _cluster(device, threads, count if processes else 0, scheduler)
+
+    if is_batch(images, output):
+        options = Batched(
+            outputs, cluster, threads, count, on_bad_tile, overwrite, break_lock, choices
+        )
+        run_batch(images, output, shard, stop_after, options, as_json=as_json)
+        return
     if shard and overwrite:
         # Every shard would remove what the others have done.
         raise click.UsageError(
             "--shard and --overwrite exclude each other; remove the result first"
         )
-    count = (workers or usable_cpus()) if processes else 1
-    threads = None if processes else workers
+    # Loaded here alone: a batch with nothing to do needs no engine.
+    from tilseg.cli.endings import show_report
+    from tilseg.cli.planned import planned
+    from tilseg.cli.stopping import stopping
+    from tilseg.cli.terminal import ProgressDisplay
+    from tilseg.source import image_name
+    from tilseg.verbs.run import run
+
     with (
         stopping(stop_after) as stop,
         ProgressDisplay() as display,
-        planned(image, workers=threads, processes=count, **choices) as (_, _, plan),
+        planned(images[0], workers=threads, processes=count, **choices) as (_, _, plan),
     ):
-        output = output or Path(f"{image_name(plan.source)}.tilseg")
+        result = Path(output or f"{image_name(plan.source)}.tilseg")
         report = run(
             plan,
-            output,
+            result,
             outputs=outputs,
-            cluster=_cluster(plan.device, threads, count if processes else 0, scheduler),
+            cluster=cluster(plan.device),
             overwrite=overwrite,
             break_lock=break_lock,
             on_bad_tile=on_bad_tile,
@@ -128,7 +146,7 @@ def command(
     if as_json:
         click.echo(json.dumps(report.summary, indent=1))
     else:
-        show_report(report, output)
+        show_report(report, result)
     if report.bad:
         raise click.exceptions.Exit(DEGRADED)
 

@@ -1,6 +1,6 @@
 """Computing the blocks of a run through Dask, which is imported nowhere else."""
 
 from tilseg.schedule.blocks import run_blocks
-from tilseg.schedule.cluster import IN_PROCESS, Cluster, connect
+from tilseg.schedule.cluster import IN_PROCESS, Cluster, Workers
 
-__all__ = ["IN_PROCESS", "Cluster", "connect", "run_blocks"]
+__all__ = ["IN_PROCESS", "Cluster", "Workers", "run_blocks"]

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from distributed import KilledWorker, as_completed
@@ -19,7 +19,7 @@ from tilseg import infer
 from tilseg.errors import ResourceError
 from tilseg.infer import BlockFailure, Job, compute_block
 from tilseg.journal import BadTile, BlockRecord
-from tilseg.schedule.cluster import IN_PROCESS, SPAWN_SECONDS, Cluster, StopAsked, connect
+from tilseg.schedule.cluster import IN_PROCESS, SPAWN_SECONDS, Cluster, StopAsked, Workers
 
 # Enough to keep every thread busy while the driver is away, few enough that little is lost.
 _IN_FLIGHT_PER_THREAD = 3
@@ -36,6 +36,7 @@ def run_blocks(
     pending: Iterable[int],
     *,
     cluster: Cluster = IN_PROCESS,
+    workers: Workers | None = None,
     mask_bad: bool = False,
     alone: Iterable[int] = (),
     on_begin: Callable[[int], None] = lambda _: None,
@@ -46,6 +47,7 @@ def run_blocks(
 
     on_begin, on_record: called in this thread when a block is handed out and when it is done,
         in no set order.
+    workers: those to use, of `cluster`, instead of own ones.
     stop: asked several times a second, from a thread of its own; once true, what is in the
         network is finished, no more begun.
     mask_bad: at the last attempt, commit what can be computed of a block and leave the rest as
@@ -60,13 +62,15 @@ def run_blocks(
     attempts = _Attempts(job, on_begin, on_record, stop, mask_bad)
     failed: list[BlockFailure] = []
     try:
-        with connect(job, cluster, stop) as (client, threads):
+        with ExitStack() as stack:
+            kept = workers or stack.enter_context(Workers(cluster))
+            client, threads = stack.enter_context(kept.serving(job, stop))
             failed = attempts.in_company(client, pending, threads)
         suspects = sorted({*alone, *_killers(failed)})
         if suspects and not stop():
             failed = [failure for failure in failed if not _killed(failure)]
             own = cluster if cluster.kind == "external" else Cluster("processes", 1)
-            with connect(job, own, stop) as (client, _):
+            with Workers(own) as one, one.serving(job, stop) as (client, _):
                 failed += attempts.stream(client, suspects, 1, last=True)
         if not mask_bad or stop():
             return failed

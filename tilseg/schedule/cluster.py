@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import dask
 from distributed import Client, LocalCluster, WorkerPlugin
@@ -57,32 +57,69 @@ class StopAsked(Exception):
     """The run was asked to stop before its workers were ready."""
 
 
-@contextmanager
-def connect(
-    job: Job, cluster: Cluster, stop: Callable[[], bool] = lambda: False
-) -> Iterator[tuple[Any, int]]:
-    """A client whose workers have all been checked against `job`, and their threads in all.
+class Workers:
+    """The workers of a cluster, begun for the first job and kept for those that follow. A context.
 
-    Raises ResourceError E-SCHEDULER when there is no scheduler, E-WORKERS-DIED when none stays
-    alive, E-WORKER-VERSION when one has other versions, ModelError E-MODEL-CHANGED when it sees
-    another model, and StopAsked once `stop` is true while they are made ready.
+    scratch: an empty folder that outlives them; None for one beside the results of the first job,
+        which is then the only one.
     """
-    with ExitStack() as stack:
-        stack.enter_context(dask.config.set(_SETTINGS))
-        if cluster.kind == "external":
-            client, kill = stack.enter_context(_external(cluster.scheduler or "")), None
-        else:
-            client, kill = stack.enter_context(_local(cluster, job))
+
+    def __init__(self, cluster: Cluster, scratch: str | None = None) -> None:
+        self.cluster = cluster
+        self._scratch = scratch
+        self._opened = ExitStack()
+        self._client: Any = None
+        self._kill: Callable[[], None] | None = None
+        self._threads = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+        infer.forget_network()
+
+    @contextmanager
+    def serving(
+        self, job: Job, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[Any, int]]:
+        """A client whose workers have all been checked against `job`, and their threads in all.
+
+        Raises ResourceError E-SCHEDULER when there is no scheduler, E-WORKERS-DIED when none stays
+        alive, E-WORKER-VERSION when one has other versions, ModelError E-MODEL-CHANGED when it sees
+        another model, and StopAsked once `stop` is true while they are made ready.
+        """
+        cluster = self.cluster
+        if self._client is None or job.plan.workers != self._threads:
+            self._close()
+            self._open(job)
+        client = self._client
         _wait_for_workers(client, cluster, stop)
         # An earlier driver that was killed may have left an image open there.
         client.run(infer.release, job, on_error="ignore")
-        with _killed_by(stop, kill):
+        with _killed_by(stop, self._kill):
             _register(client, _Check(job, cluster.gpus), stop)
         try:
             yield client, _threads(client, cluster, job)
         finally:
-            if cluster.kind == "external":
-                _leave(client, job)
+            if cluster.kind == "external" or self._scratch is not None:
+                _leave(client, job, keep=self._scratch is not None)
+
+    def _open(self, job: Job) -> None:
+        cluster, stack = self.cluster, self._opened
+        stack.enter_context(dask.config.set(_SETTINGS))
+        if cluster.kind == "external":
+            self._client = stack.enter_context(_external(cluster.scheduler or ""))
+        else:
+            # Beside the store, so that what a killed run leaves goes with the workspace.
+            scratch = self._scratch or str(Path(job.folder).parent)
+            local = _local(cluster, job.plan.workers, scratch)
+            self._client, self._kill = stack.enter_context(local)
+        self._threads = job.plan.workers
+
+    def _close(self) -> None:
+        self._client = self._kill = None
+        self._opened.close()
 
 
 _CHECK = "tilseg-check"
@@ -151,12 +188,12 @@ def _register(client: Any, check: _Check, stop: Callable[[], bool]) -> None:
     raise ResourceError("E-WORKERS-DIED")
 
 
-def _leave(client: Any, job: Job) -> None:
-    """Leave nothing of a run behind on workers that stay."""
+def _leave(client: Any, job: Job, *, keep: bool) -> None:
+    """Leave nothing of a run behind on workers that stay; `keep`: but the network."""
     # One that dies meanwhile has nothing left to forget or to release, and breaks the first call.
     with suppress(OSError):
         client.unregister_worker_plugin(_CHECK)
-    client.run(infer.release, job, on_error="ignore")
+    client.run(infer.release, job, keep_network=keep, on_error="ignore")
 
 
 def _threads(client: Any, cluster: Cluster, job: Job) -> int:
@@ -220,25 +257,26 @@ _SETTINGS = {
 
 
 @contextmanager
-def _local(cluster: Cluster, job: Job) -> Iterator[tuple[Any, Callable[[], None] | None]]:
-    """A client of a cluster of this machine for one run, and what ends its worker processes."""
+def _local(
+    cluster: Cluster, threads: int, scratch: str
+) -> Iterator[tuple[Any, Callable[[], None] | None]]:
+    """A client of a cluster of this machine, and what ends its worker processes."""
     settings: dict[str, Any] = {
         # None would still open port 8787, on every interface.
         "dashboard_address": "127.0.0.1:0",
         "worker_dashboard_address": "127.0.0.1:0",
         "silence_logs": logging.CRITICAL,
         "n_workers": 0,
-        # Beside the store, so that what a killed run leaves goes with the workspace.
-        "local_directory": str(Path(job.folder).parent),
+        "local_directory": scratch,
     }
     if cluster.kind == "threads":
         settings |= {"processes": False, "protocol": "inproc://", "n_workers": 1}
-        settings |= {"threads_per_worker": cluster.workers or job.plan.workers}
+        settings |= {"threads_per_worker": cluster.workers or threads}
         with LocalCluster(**settings) as local, Client(local) as client:
             yield client, None
         return
     settings |= {"processes": True, "host": "127.0.0.1", "memory_limit": 0}
-    settings |= {"threads_per_worker": job.plan.workers}
+    settings |= {"threads_per_worker": threads}
     with ExitStack() as stack:
         with _signals_held():
             local = stack.enter_context(LocalCluster(**settings))

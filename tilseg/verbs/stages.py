@@ -33,7 +33,7 @@ from tilseg.polygons.files import check_formats
 from tilseg.receipt import bad_tiles
 from tilseg.regions.measuring import Measuring
 from tilseg.resume import keep_sound, tidy
-from tilseg.schedule import IN_PROCESS, Cluster, run_blocks
+from tilseg.schedule import IN_PROCESS, Cluster, Workers, run_blocks
 from tilseg.shard import Shard
 from tilseg.source import Source
 from tilseg.sources.resampled import open_planned
@@ -246,16 +246,16 @@ class Start:
         where = self.space.final
         return RunReport("unfinished", where, True, len(self.mine), self.kept, (), blocks)
 
-    def predict(self) -> None:
-        """Compute every block that is not there yet."""
+    def predict(self, workers: Workers | None = None) -> None:
+        """Compute every block that is not there yet, by `workers` if some are kept."""
         assert self.journal is not None
         began = time.perf_counter()
-        self._predict(self.journal)
+        self._predict(self.journal, workers)
         self.seconds["predict"] += time.perf_counter() - began
 
     def leave(self) -> None:
         """Close the journal, and forget a run that ends before its first block."""
-        if self.journal is None:
+        if self.journal is None or self.journal.closed:
             return
         self.journal.close()
         if not self.journal.records and self.space.lock.is_mine():
@@ -321,7 +321,7 @@ class Start:
                 return None
             raise
 
-    def _predict(self, journal: Journal) -> None:
+    def _predict(self, journal: Journal, workers: Workers | None) -> None:
         """Compute every block of the part that the journal lacks."""
         grid = self.plan.grid
         skipped = skipped_blocks(self.plan.selection, grid)
@@ -349,6 +349,7 @@ class Start:
             Job(self.plan, str(self.stores), versions()),
             [index for index in pending if index not in set(alone)],
             cluster=self.options.cluster,
+            workers=workers,
             mask_bad=self.options.on_bad_tile == "mask",
             alone=alone,
             on_begin=journal.begin,

@@ -1,0 +1,103 @@
+"""How each image of a batch ended: one small file each in the hidden folder .batch of the results.
+
+Whoever has an image's lock writes its record, so that any number of machines share a folder, and
+each can tell of all of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from tilseg.durable import writing
+
+FOLDER = ".batch"
+Status = Literal["complete", "degraded", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """image, output: absolute. error, message: id and words of what failed. seconds: of its blocks
+    and its publication. summary: the content of summary.json. thumbnail: a JPEG, or nothing.
+
+    request: what was asked for, as `tilseg.batches.request` tells it. fingerprint: of the result,
+    hashed.
+    """
+
+    image: str
+    output: str
+    status: Status
+    error: str = ""
+    message: str = ""
+    seconds: float = 0.0
+    request: str = ""
+    fingerprint: str = ""
+    summary: dict[str, Any] = field(default_factory=dict)
+    thumbnail: str = ""
+
+    @property
+    def picture(self) -> bytes:
+        return base64.b64decode(self.thumbnail)
+
+
+_NAMES = {each.name for each in fields(Record)}
+
+
+class Records:
+    """The records of one folder of results.
+
+    Raises OutputError E-OUTPUT-WRITE where one can't be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / FOLDER
+
+    def begin(self) -> None:
+        """Make the folder of results and that of the records."""
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, record: Record) -> None:
+        target = self._file(Path(record.output))
+        attempt = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
+        with writing(target):
+            try:
+                attempt.write_text(json.dumps(asdict(record)))
+                os.replace(attempt, target)
+            finally:
+                attempt.unlink(missing_ok=True)
+
+    def of(self, output: Path) -> Record | None:
+        """The record of a result; None where there is none."""
+        return _read(self._file(output))
+
+    def __iter__(self) -> Iterator[Record]:
+        for path in sorted(self.folder.glob("*.json")):
+            record = _read(path)
+            if record is not None:
+                yield record
+
+    def _file(self, output: Path) -> Path:
+        name = hashlib.sha256(os.fsencode(output)).hexdigest()[:20]
+        return self.folder / f"{name}.json"
+
+
+def _read(path: Path) -> Record | None:
+    # Nothing depends on a record but time: without one, the result itself is asked.
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        content = json.loads(path.read_bytes())
+        return Record(**{name: content[name] for name in _NAMES & set(content)})
+    return None
+
+
+def hashed(content: Any) -> str:
+    """A digest of plain JSON values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()
