@@ -3,8 +3,8 @@
     python benchmarks/batch.py speed|skip|share [--work DIR] [--megapixels 24] [--images 1000]
 
 speed: eight images; the time of the command over the sum of their prediction times, and over that of
-    eight commands. skip: many small images: the command again, and the peak memory with a tenth and
-    with all of them. share: two machines, as Linux namespaces with host names, networks and boot
+    eight commands. skip: small images, a few and more of them for the memory, then as many as are asked for,
+    most of which are there. share: two machines, as Linux namespaces with host names, networks and boot
     ids of their own (as root), take the images of one folder; every one must be taken once.
 """
 
@@ -14,12 +14,14 @@ import argparse
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,15 @@ import tifffile
 from common import big_image, model_file, show
 from memory import _MEASURED
 
+from tilseg.batches.record import Records, hashed
+from tilseg.durable import seal, unseal
+
 _TILSEG = [sys.executable, "-c", _MEASURED]
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _run(*arguments: object) -> tuple[float, int, str]:
@@ -67,18 +77,39 @@ def speed(work: Path, megapixels: int) -> None:
 
 def skip(work: Path, count: int) -> None:
     model = model_file(work / "m.safetensors", width=4, depth=2)
-    rng = np.random.default_rng(0)
     (work / "in").mkdir()
-    for k in range(count):
-        pixels = rng.integers(0, 256, (97, 83, 3), np.uint8)
-        tifffile.imwrite(work / "in" / f"{k:04}.tif", pixels, photometric="rgb")
-    order = ("--model", model, "--no-regions", "-o", f"{work}/out/")
+    pixels = np.random.default_rng(0).integers(0, 256, (97, 83, 3), np.uint8)
+    tifffile.imwrite(work / "in" / "0000.tif", pixels, photometric="rgb")
+    for k in range(1, count):
+        os.link(work / "in" / "0000.tif", work / "in" / f"{k:04}.tif")
+    order = ("--model", model, "-o", f"{work}/out/")
     rows = []
-    for name, pattern in (("a tenth", "*0.tif"), ("all", "*.tif"), ("all again", "*.tif")):
+    for name, pattern in (("4", "000[0-3].tif"), ("40", "00[0-3]?.tif"), (f"{count:,}", "*.tif")):
+        if pattern == "*.tif":
+            _copy_results(work, range(40, count))
+        before = _cpu()
         seconds, peak, said = _run("run", work / "in" / pattern, *order)
+        cpu = _cpu() - before
         computed = len(re.findall(r" complete in ", said))
-        rows.append((name, computed, f"{seconds:.1f} s", f"{peak / 1e6:.0f} MB"))
-    show(f"{count:,} small images", ("", "segmented", "time", "peak"), rows)
+        rows.append((name, computed, f"{seconds:.1f} s", f"{cpu:.1f} s", f"{peak / 1e6:.0f} MB"))
+    show("Small images", ("images", "of them segmented", "time", "CPU time", "peak"), rows)
+
+
+def _copy_results(work: Path, numbers: range) -> None:
+    """What segmenting these images would have made: the results of equal ones, each with its own
+    receipt."""
+    records = Records(work / "out")
+    first = records.of(work / "out" / "0000.tilseg")
+    assert first is not None
+    receipt = unseal((work / "out" / "0000.tilseg" / "run.json").read_bytes())
+    for k in numbers:
+        image, output = work / "in" / f"{k:04}.tif", work / "out" / f"{k:04}.tilseg"
+        shutil.copytree(work / "out" / "0000.tilseg", output)
+        receipt["fingerprint"]["input"]["path"] = str(image.resolve())
+        receipt["plan"]["source"] = str(image)
+        (output / "run.json").write_text(seal(receipt))
+        prints = hashed(receipt["fingerprint"])
+        records.write(replace(first, image=str(image), output=output.name, fingerprint=prints))
 
 
 def share(work: Path) -> None:

@@ -142,20 +142,23 @@ def test_an_image_keeps_the_name_of_its_first_result(calls, tmp_path_factory):
     assert len(set(kept.values())) == len(kept)
 
 
-def _record(folder: Path, name: str, **changes: object) -> Record:
+def _record(name: str, **changes: object) -> Record:
     one = {"name": "cell, round", "pixels": 7, "fraction": 0.5, "area": None, "regions": 2}
     summary = {"width": 5, "height": 3, "area_unit": None, "classes": [one]}
-    return Record(f"/in/{name}", str(folder / name), "complete", summary=summary, **changes)
+    return Record(f"/in/{name}", name, "complete", summary=summary, **changes)
 
 
 def test_records_outlive_damage_and_strangers(tmp_path):
     records = Records(tmp_path)
     records.begin()
-    records.write(_record(tmp_path, "a.tilseg"))
-    records.write(_record(tmp_path, "a.tilseg", seconds=2.0))
+    records.write(_record("a.tilseg"))
+    records.write(_record("a.tilseg", seconds=2.0))
     (records.folder / "x.json").write_text('{"half')
     (records.folder / "y.json").write_text("[1]")
     assert [record.seconds for record in records] == [2.0]
+    tmp_path.rename(tmp_path.with_name("moved"))
+    moved = Records(tmp_path.with_name("moved"))
+    assert moved.of(tmp_path.with_name("moved") / "a.tilseg") is not None
     assert records.of(tmp_path / "b.tilseg") is None
 
 
@@ -164,9 +167,9 @@ def test_table_and_page_say_what_hostile_names_say_and_no_more(tmp_path):
     records.begin()
     bad = "<script>alert(1)</script>.svs"
     line = Line(f"/in/{bad}", tmp_path / "x.tilseg", "failed", '"quoted", and\nbroken', None)
-    good = _record(tmp_path, "a.tilseg")
+    good = _record("a.tilseg")
     every = [Line(good.image, tmp_path / "a.tilseg", "complete", "", good), line]
-    write_overview(tmp_path, lambda: every)
+    write_overview(records, lambda: every)
     with (tmp_path / "batch.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == ["/in/a.tilseg", f"/in/{bad}"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tilseg.batches.page import batch_page
-from tilseg.batches.record import FOLDER
+from tilseg.batches.record import FOLDER, Records
 from tilseg.batches.table import TABLE, Line, table_text
 from tilseg.durable import writing
 from tilseg.lock import Lock
@@ -17,14 +17,15 @@ PAGE = "batch.html"
 _WAIT_SECONDS = 30.0
 
 
-def write_overview(folder: Path, every: Callable[[], Iterable[Line]]) -> None:
+def write_overview(records: Records, every: Callable[[], Iterable[Line]]) -> None:
     """Write both files anew from `every`, which is asked for the lines more than once.
 
     Raises OutputError E-OUTPUT-WRITE.
     """
+    folder = records.folder.parent
     # Of two machines that end together, the later one sees what the other has recorded.
-    with Lock(folder / FOLDER / "overview.lock", folder / TABLE).held(wait=_WAIT_SECONDS):
-        _replace(folder / TABLE, table_text(every, folder))
+    with Lock(records.folder / "overview.lock", folder / TABLE).held(wait=_WAIT_SECONDS):
+        _replace(folder / TABLE, table_text(every, records))
         _replace(folder / PAGE, batch_page(every, folder))
 
 

@@ -25,7 +25,7 @@ Status = Literal["complete", "degraded", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """image, output: absolute. error, message: id and words of what failed. seconds: of its blocks
+    """image: from the root on. output: its name in the folder of results, or from the root on. error, message: id and words of what failed. seconds: of its blocks
     and its publication. summary: the content of summary.json. thumbnail: a JPEG, or nothing.
 
     request: what was asked for, as `tilseg.batches.request` tells it. fingerprint: of the result,
@@ -66,7 +66,7 @@ class Records:
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, record: Record) -> None:
-        target = self._file(Path(record.output))
+        target = self._file(record.output)
         attempt = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
         with writing(target):
             try:
@@ -77,7 +77,16 @@ class Records:
 
     def of(self, output: Path) -> Record | None:
         """The record of a result; None where there is none."""
-        return _read(self._file(output))
+        return _read(self._file(self.name(output)))
+
+    def name(self, output: Path) -> str:
+        """What records call a result: the same wherever the folder is mounted or moved to."""
+        folder = self.folder.parent
+        return str(output.relative_to(folder) if output.is_relative_to(folder) else output)
+
+    def output(self, record: Record) -> Path:
+        """Where the result of a record is."""
+        return self.folder.parent / record.output
 
     def __iter__(self) -> Iterator[Record]:
         for path in sorted(self.folder.glob("*.json")):
@@ -85,9 +94,8 @@ class Records:
             if record is not None:
                 yield record
 
-    def _file(self, output: Path) -> Path:
-        name = hashlib.sha256(os.fsencode(output)).hexdigest()[:20]
-        return self.folder / f"{name}.json"
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:20]}.json"
 
 
 def _read(path: Path) -> Record | None:

@@ -15,7 +15,7 @@ from typing import Any
 from tilseg.batches.naming import BatchImage
 from tilseg.batches.record import Record, hashed
 from tilseg.card import file_sha256
-from tilseg.errors import TilsegError
+from tilseg.errors import ModelError, TilsegError
 from tilseg.fingerprint import PIXEL_SCHEMA
 from tilseg.model import bundled_models, find_model
 from tilseg.source import Source
@@ -33,14 +33,14 @@ def request(choices: Mapping[str, Any], outputs: tuple[str, ...]) -> str:
     """
     asked = {name: value for name, value in choices.items() if name not in _NOT_ASKED}
     model = asked.pop("model", None)
-    files = [find_model(model)] if model else list(bundled_models().values())
     try:
+        files = [find_model(model)] if model else list(bundled_models().values())
         asked["model"] = sorted(_sha256(path) for path in files)
         for name in ("roi", "tissue"):
             value = asked.get(name)
             if value not in (None, "auto", "none"):
                 asked[name] = _sha256(Path(value))
-    except OSError:
+    except (OSError, ModelError):
         return ""
     return hashed({**asked, "outputs": outputs, "schema": PIXEL_SCHEMA})
 

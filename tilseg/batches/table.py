@@ -55,7 +55,7 @@ def lines(
     """
     seen = set()
     for image in images:
-        seen.add(str(image.output))
+        seen.add(records.name(image.output))
         record = records.of(image.output)
         if image.output in held:
             yield Line(image.image, image.output, ELSEWHERE, held[image.output], None)
@@ -64,12 +64,12 @@ def lines(
         else:
             yield Line(image.image, image.output, record.status, record.message, record)
     for record in records:
-        output = Path(record.output)
+        output = records.output(record)
         if record.output not in seen and record.status != "failed" and output.exists():
             yield Line(record.image, output, record.status, record.message, record)
 
 
-def table_text(every: Callable[[], Iterable[Line]], folder: Path) -> Iterator[str]:
+def table_text(every: Callable[[], Iterable[Line]], records: Records) -> Iterator[str]:
     """The file line by line; `every` is asked twice, for its columns and for its lines."""
     names = list(dict.fromkeys(one["name"] for line in every() for one in line.classes))
     kinds = ("area", "fraction", "regions")
@@ -80,7 +80,7 @@ def table_text(every: Callable[[], Iterable[Line]], folder: Path) -> Iterator[st
         yield _row(
             [
                 line.image,
-                _shown(line.output, folder),
+                records.name(line.output),
                 line.status,
                 line.record.error if line.record else "",
                 line.message,
@@ -89,10 +89,6 @@ def table_text(every: Callable[[], Iterable[Line]], folder: Path) -> Iterator[st
                 *(by_name.get(name, {}).get(kind) for name in names for kind in kinds),
             ]
         )
-
-
-def _shown(output: Path, folder: Path) -> str:
-    return str(output.relative_to(folder) if output.is_relative_to(folder) else output)
 
 
 def _row(cells: list[Any]) -> str:

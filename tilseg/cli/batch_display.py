@@ -90,11 +90,11 @@ class BatchDisplay(logging.Handler):
             part = self._weights[str(self._now.output)] * progress.done / progress.total
             self._bar.update(self._task, completed=min(self._done + part, self._all))
 
-    def ended(self, record: Record, *, computed: bool) -> None:
+    def ended(self, image: BatchImage, record: Record, *, computed: bool) -> None:
         """An image is done, or has failed."""
         with self._lock:
             self._ended += 1
-            weight = self._weights[record.output]
+            weight = self._weights[str(image.output)]
             self._done += weight
             self._worked += weight if record.status != "failed" and computed else 0
             if self._bar.disable:

@@ -121,7 +121,7 @@ def run_batch(
     listed = list_images(images)
     folder = results_folder(output)
     records = Records(folder)
-    known = {Path(record.output): record.image for record in records}
+    known = {records.output(record): record.image for record in records}
     named = name_results(listed, folder, known)
     mine = [named[index] for index in (shard.part(len(named)) if shard else range(len(named)))]
     held: dict[Path, str] = {}
@@ -131,7 +131,7 @@ def run_batch(
             if todo:
                 _segment(todo, len(mine), records, options, stop, held)
         finally:
-            write_overview(folder, lambda: lines(named, records, held))
+            write_overview(records, lambda: lines(named, records, held))
     _tell(folder, list(lines(mine, records, held))[: len(mine)], as_json=as_json)
 
 

@@ -40,7 +40,7 @@ class Watch(Protocol):
 
     def begun(self, image: BatchImage) -> None: ...
     def progress(self, progress: Progress) -> None: ...
-    def ended(self, record: Record, *, computed: bool) -> None: ...
+    def ended(self, image: BatchImage, record: Record, *, computed: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +209,10 @@ class Batch:
         assert report.status != "unfinished"
         small = thumbnail(image.output, start.plan, start.card)
         self._end(
+            image,
             Record(
                 image=image.image,
-                output=str(image.output),
+                output=self.records.name(image.output),
                 status=report.status,
                 seconds=report.summary["seconds"]["total"],
                 request=self.order.request(image),
@@ -232,11 +233,11 @@ class Batch:
         if known.id in _FOR_ALL:
             self._fatal = error
             return
-        output = str(image.output)
+        output = self.records.name(image.output)
         failed = Record(image.image, output, "failed", known.id, known.message)
-        self._end(failed, computed=True)
+        self._end(image, failed, computed=True)
 
-    def _end(self, record: Record, *, computed: bool) -> None:
+    def _end(self, image: BatchImage, record: Record, *, computed: bool) -> None:
         self.records.write(record)
         self._ended += 1
-        self.watch.ended(record, computed=computed)
+        self.watch.ended(image, record, computed=computed)
