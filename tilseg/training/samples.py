@@ -115,14 +115,21 @@ def make_sample(
 
 def in_memory(sample: Sample) -> Sample:
     """The same sample with its pixels decoded once and for all."""
-    whole = Window.whole(sample.shape)
-    pixels, truth, valid = sample.pixels(whole), sample.truth(whole), sample.valid(whole)
+    pixels = sample.pixels(Window.whole(sample.shape))
+    # Strip by strip: on their way, labels take eight bytes a pixel.
+    truth = np.concatenate([sample.truth(strip) for strip in sample.strips()])
+    valid = np.concatenate([_filled(sample.valid(strip), strip) for strip in sample.strips()])
+    everywhere = bool(valid.all())
     return replace(
         sample,
         pixels=lambda window: pixels[window.slices],
         truth=lambda window: truth[window.slices],
-        valid=lambda window: None if valid is None else valid[window.slices],
+        valid=lambda window: None if everywhere else valid[window.slices],
     )
+
+
+def _filled(valid: NDArray[np.bool_] | None, window: Window) -> NDArray[np.bool_]:
+    return np.ones(window.size, np.bool_) if valid is None else valid
 
 
 def _moved(window: Window, region: Window) -> Window:
