@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from conftest import ROOT
 from PIL import Image
+from skimage.measure import label
 from tiny import save_tiny_model
 
 import tilseg
@@ -19,6 +20,7 @@ from tilseg.cli.training_file import make_config
 from tilseg.training.table import read_table
 
 PIPELINES = ROOT / "pipelines"
+FILES = sorted(p for name in ("train", "finish") for p in PIPELINES.glob(f"*/{name}.toml"))
 
 
 def _script(path):
@@ -34,9 +36,7 @@ def script(monkeypatch):
     return lambda name: _script(PIPELINES / name)
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PIPELINES.glob("*/train.toml")), ids=lambda p: p.parent.name
-)
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(PIPELINES)) for path in FILES])
 def test_what_a_training_file_says_is_taken(path):
     with click.Context(verb.command, info_name="train"):
         context = verb.command.make_context("train", [str(path), "images", "masks"])
@@ -68,6 +68,35 @@ def test_both_eyes_of_a_child_are_on_one_side(script, tmp_path):
         assert mask.dtype == np.uint8
         assert mask[row].all()
         assert mask.sum() == 31
+
+
+def test_cells_behind_a_slanting_membrane_are_two(script, tmp_path):
+    slice_ = np.full((13, 13), 255, np.uint8)
+    np.fill_diagonal(slice_, 0)
+    for part in ("image", "label"):
+        (tmp_path / part).mkdir()
+        Image.fromarray(slice_).save(tmp_path / part / "00.png")
+    assert script("isbi_em/prepare.py").prepare(tmp_path, tmp_path / "out") == 1
+    mask, cells = (tifffile.imread(tmp_path / "out" / p / "00.tif") for p in ("masks", "cells"))
+    np.testing.assert_array_equal(mask, slice_ > 0)
+    assert cells.max() == 2
+
+
+def test_the_threshold_that_closes_a_gap_scores_best(script):
+    certain = np.full((41, 53), 250, np.uint8)
+    certain[:, 20:23] = 60
+    certain[17:19, 20:23] = 0.62 * 255
+    mask = np.ones(certain.shape, np.uint8)
+    mask[:, 20:23] = 0
+    threshold = script("isbi_em/threshold.py")
+    found = threshold.errors(certain, mask, label(mask, connectivity=1).astype(np.uint16))
+    closed = np.array(threshold.THRESHOLDS) > 0.62
+    assert 0 < closed.sum() < len(closed)
+    assert (found[closed] == 0).all()
+    # Both cells are one: 18 and 30 of 48 columns.
+    joined = 1 - 2 * (18**2 + 30**2) / (18**2 + 30**2 + 48**2)
+    np.testing.assert_allclose(found[~closed][:, :2], joined, atol=0.03)
+    assert (found[~closed][:, 2] > 0).all()
 
 
 def test_held_out_pictures_are_scored_together(script, tmp_path):
