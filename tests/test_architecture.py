@@ -17,7 +17,7 @@ FLOORS = {
     "errors": 0,
     "gdal_env": 1,
     "heap": 0,
-    "side_by_side": 0,
+    "side_by_side": 1,
     "instance_rule": 1,
     "ahead": 1,
     "magic": 0,

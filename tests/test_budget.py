@@ -1,4 +1,4 @@
-"""The memory that may be taken, by every limit a system can set."""
+"""The memory and the CPUs that may be taken, by every limit a system can set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tilseg.budget import available_memory
+from tilseg.budget import available_memory, usable_cpus
 
 RAM = psutil.virtual_memory().total
 MB = 2**20
@@ -79,3 +79,54 @@ def test_what_slurm_allots_counts(tmp_path, monkeypatch, environment, expected):
         assert available_memory(tmp_path) == pytest.approx(0.8 * RAM, rel=0.01)
     else:
         assert available_memory(tmp_path) == int(expected * MB * 0.8)
+
+
+BOUND = len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "limits", "expected"),
+    [
+        ("0::/\n", {"cpu.max": "300000 100000"}, 3),
+        ("0::/job\n", {"job/cpu.max": "190000 100000"}, 1),
+        ("0::/a/b\n", {"a/cpu.max": "200000 100000", "a/b/cpu.max": "max 100000"}, 2),
+        ("0::/job\n", {"job/cpu.max": "20000 100000"}, 1),
+        ("0::/job\n", {"job/cpu.max": "max 100000"}, 64),
+        (
+            "5:cpu,cpuacct:/x\n4:memory:/y\n0::/\n",
+            {"cpu/x/cpu.cfs_quota_us": "500000", "cpu/x/cpu.cfs_period_us": "100000"},
+            5,
+        ),
+        (
+            "5:cpuacct,cpu:/x\n",
+            {"cpu/x/cpu.cfs_quota_us": "-1", "cpu/x/cpu.cfs_period_us": "100000"},
+            64,
+        ),
+        ("5:cpuset:/x\n", {"cpuset/x/cpu.cfs_quota_us": "100000"}, 64),
+    ],
+)
+def test_the_smallest_quota_of_our_cgroups_counts(tmp_path, monkeypatch, cgroup, limits, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    assert usable_cpus(system(tmp_path, cgroup, limits)) == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, 64),
+        ({"SLURM_CPUS_ON_NODE": "16"}, 16),
+        ({"SLURM_CPUS_ON_NODE": "16", "SLURM_CPUS_PER_TASK": "4"}, 4),
+        ({"SLURM_CPUS_ON_NODE": "128"}, 64),
+    ],
+)
+def test_what_slurm_allots_counts_where_it_binds_nobody(
+    tmp_path, monkeypatch, environment, expected
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert usable_cpus(tmp_path) == expected
+
+
+def test_without_limits_all_cpus_that_we_are_bound_to_count(tmp_path):
+    assert usable_cpus(tmp_path) == BOUND

@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from tilseg.side_by_side import side_by_side, usable_cpus
+from tilseg.budget import usable_cpus
+from tilseg.side_by_side import side_by_side
 
 
 def test_results_come_in_the_order_of_the_items():

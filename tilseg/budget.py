@@ -1,4 +1,4 @@
-"""How much memory this process may take."""
+"""How much memory and how many CPUs this process may take."""
 
 from __future__ import annotations
 
@@ -22,11 +22,32 @@ def available_memory(root: Path = Path("/")) -> int:
     root: where /proc and /sys are found.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(min([memory, *_cgroups(root), *_slurm(os.environ)]) * _OURS)
+    limits = [
+        int(text)
+        for group in _cgroups(root, "memory", "memory.max", "memory.limit_in_bytes")
+        for text in _words(group)
+        if text.isdecimal()
+    ]
+    return int(min([memory, *limits, *_slurm(os.environ)]) * _OURS)
 
 
-def _cgroups(root: Path) -> Iterator[int]:
-    """The limits of this process's cgroup and of all around it, of version 1 and 2.
+def usable_cpus(root: Path = Path("/")) -> int:
+    """CPUs this process may run on: the fewest of those it is bound to, the quotas of our
+    cgroups and SLURM's allocation; 1 at least.
+
+    A site that does not bind its jobs to CPUs lets them see all of a node.
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    groups = _cgroups(root, "cpu", "cpu.max", "cpu.cfs_quota_us")
+    quotas = [quota for group in groups for quota in _quota(group)]
+    task = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE", "")
+    allotted = [int(task)] if task.isdecimal() else []
+    return max(1, min([bound or 1, *quotas, *allotted]))
+
+
+def _cgroups(root: Path, controller: str, name: str, name_v1: str) -> Iterator[Path]:
+    """The files of this process's cgroup and of all around it, of version 1 and 2, that are
+    there.
 
     In a container the path of our cgroup may not exist under the mount, which then begins at it:
     so the root of the mount is always asked.
@@ -37,25 +58,30 @@ def _cgroups(root: Path) -> Iterator[int]:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        mount = root / "sys/fs/cgroup"
-        if not controllers:
-            name = "memory.max"
-        elif "memory" in controllers.split(","):
-            mount, name = mount / "memory", "memory.limit_in_bytes"
-        else:
+        mount, file = root / "sys/fs/cgroup", name
+        if controllers:
+            mount, file = mount / controller, name_v1
+        if controllers and controller not in controllers.split(","):
             continue
         steps = [part for part in path.split("/") if part not in ("", "..")]
         for depth in range(len(steps) + 1):
-            yield from _limit(mount.joinpath(*steps[:depth], name))
+            limit = mount.joinpath(*steps[:depth], file)
+            if limit.is_file():
+                yield limit
 
 
-def _limit(file: Path) -> Iterator[int]:
+def _quota(file: Path) -> Iterator[int]:
+    """Whole CPUs of a quota: version 2 has the period beside it, version 1 in another file."""
+    words = [*_words(file), *_words(file.with_name("cpu.cfs_period_us"))]
+    if len(words) > 1 and words[0].isdecimal():
+        yield int(words[0]) // int(words[1])
+
+
+def _words(file: Path) -> list[str]:
     try:
-        text = file.read_text().strip()
+        return file.read_text().split()
     except OSError:
-        return
-    if text.isdecimal():
-        yield int(text)
+        return []
 
 
 def _slurm(environment: Mapping[str, str]) -> Iterator[int]:

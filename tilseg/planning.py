@@ -10,13 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from tilseg.bands import choose_bands
-from tilseg.budget import available_memory
+from tilseg.budget import available_memory, usable_cpus
 from tilseg.errors import ModelError, ResourceError, UsageError
 from tilseg.model import Model, Precision
 from tilseg.plan import Plan, RegionOptions, TileGrid, workers_for
 from tilseg.receptive_field import ReceptiveField
 from tilseg.resolution import choose_factors
-from tilseg.side_by_side import usable_cpus
 from tilseg.source import Source
 from tilseg.sources.resampled import ResampledSource, on_grid
 from tilseg.statistics import band_statistics

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from tilseg.budget import usable_cpus
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 # Of memory that work under way takes together, unless one alone takes more.
 _BYTES = 64 * 2**20
-
-
-def usable_cpus() -> int:
-    """CPUs this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def side_by_side(

@@ -95,8 +95,8 @@ def command(
     in quotes then stand for many images, results that are there are left, one bad image does not stop
     the others, and results/ gets batch.csv and batch.html. Otherwise a pattern is one scene.
     """
+    from tilseg.budget import usable_cpus
     from tilseg.cli.batched import Batched, is_batch, run_batch
-    from tilseg.side_by_side import usable_cpus
 
     if scheduler and processes:
         raise click.UsageError("--processes and --scheduler exclude each other; give one of them")

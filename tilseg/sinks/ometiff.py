@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from tilseg.side_by_side import usable_cpus
+from tilseg.budget import usable_cpus
 from tilseg.sink import Mask, Progress, windows_of
 from tilseg.sinks.ngff import micrometres
 from tilseg.sinks.staging import staged
