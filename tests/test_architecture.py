@@ -89,6 +89,7 @@ HEAVY = {
     "openslide": {"sources"},
     "zarr": {"sources", "sinks"},
     "dask": {"schedule"},
+    "dask_jobqueue": {"schedule"},
     "distributed": {"schedule"},
     "skimage": {"regions", "training", "where"},
     "PIL": {"batches", "metrics", "pages", "view", "where"},

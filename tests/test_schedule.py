@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import replace
 
+import dask
 import psutil
 import pytest
 import tifffile
@@ -14,8 +15,9 @@ from tiny import noise, save_tiny_model
 
 import tilseg
 from tilseg import infer
+from tilseg.errors import ResourceError
 from tilseg.infer import Job, versions
-from tilseg.schedule import Cluster, Workers
+from tilseg.schedule import Cluster, Workers, slurm
 from tilseg.stores import Stores
 
 
@@ -36,7 +38,7 @@ def _serving(job, cluster):
 
 
 def test_worker_processes_take_gpus_in_turn(job):
-    with _serving(job, Cluster("processes", 2, gpus=("5", "7"))) as (client, _):
+    with _serving(job, Cluster("processes", 2, gpus=("5", "7"))) as client:
         client.wait_for_workers(2)
         seen = client.run(lambda: __import__("os").environ.get("CUDA_VISIBLE_DEVICES"))
     assert sorted(seen.values()) == ["5", "7"]
@@ -74,9 +76,9 @@ def test_workers_that_die_while_they_are_checked_or_forgotten_are_no_error(job, 
     order |= {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     with (
         LocalCluster(**order) as local,
-        _serving(job, Cluster("external", scheduler=local.scheduler_address)) as (_, threads),
+        _serving(job, Cluster("external", scheduler=local.scheduler_address)) as client,
     ):
-        assert threads == 2
+        assert sum(client.nthreads().values()) == 2
     assert not errors
 
 
@@ -88,7 +90,7 @@ def test_kept_workers_serve_one_job_after_the_other_with_one_network(job, cluste
             folder = tmp_path / str(number) / "result"
             Stores.create(folder, job.plan, classes=2)
             mine = replace(job, folder=str(folder))
-            with workers.serving(mine) as (client, _):
+            with workers.serving(mine) as client:
                 told = client.run(
                     lambda job: (__import__("os").getpid(), id(infer.worker_for(job).model)), mine
                 )
@@ -100,3 +102,25 @@ def test_kept_workers_serve_one_job_after_the_other_with_one_network(job, cluste
             )
     assert networks[0] == networks[1]
     assert not infer._kept
+
+
+def test_a_scheduler_that_speaks_tls_is_reached_with_the_files_of_dasks_configuration(
+    job, tmp_path
+):
+    """As the guide to clusters says."""
+    mine = slurm._security(tmp_path)
+    order = {"processes": False, "n_workers": 1, "threads_per_worker": 2, "protocol": "tls://"}
+    order |= {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "security": mine}
+    key, cert = str(tmp_path / "workers.key"), str(tmp_path / "workers.crt")
+    names = {"ca-file": cert, "client.cert": cert, "client.key": key}
+    with LocalCluster(**order) as local:
+        where = Cluster("external", scheduler=local.scheduler_address)
+        assert local.scheduler_address.startswith("tls://")
+        with pytest.raises(ResourceError) as caught, _serving(job, where):
+            raise AssertionError("anybody could run code there")
+        assert "names no certificate" in caught.value.message
+        with (
+            dask.config.set({f"distributed.comm.tls.{name}": path for name, path in names.items()}),
+            _serving(job, where) as client,
+        ):
+            assert sum(client.nthreads().values()) == 2

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 # What the operating system and other programs keep of it.
-_OURS = 0.8
+SHARE_OF_MEMORY = 0.8
 # SLURM's variables in megabytes, and what each counts for.
 _SLURM = {
     "SLURM_MEM_PER_NODE": None,
@@ -28,7 +28,7 @@ def available_memory(root: Path = Path("/")) -> int:
         for text in _words(group)
         if text.isdecimal()
     ]
-    return int(min([memory, *limits, *_slurm(os.environ)]) * _OURS)
+    return int(min([memory, *limits, *_slurm(os.environ)]) * SHARE_OF_MEMORY)
 
 
 def usable_cpus(root: Path = Path("/")) -> int:

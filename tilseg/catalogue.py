@@ -398,6 +398,11 @@ RESOURCES: Words = {
         "or a smaller --tile; finished blocks are kept",
     ),
     "E-SCHEDULER": ("{reason}", "check the address and that the scheduler runs"),
+    "E-CLUSTER-EXTRA": (
+        "--cluster slurm needs dask-jobqueue",
+        "install it with: pip install 'tilseg[slurm]'",
+    ),
+    "E-CLUSTER": ("{reason}", "correct [slurm] in the file of --config, or ask your site"),
     "E-MEMORY-SPENT": (
         "the memory that this process may take is spent",
         "use a smaller --tile or fewer --workers, or close other programs; finished blocks are kept",

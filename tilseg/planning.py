@@ -72,6 +72,7 @@ def make_plan(
     memory: str | int | None = None,
     workers: int | None = None,
     processes: int = 1,
+    cpus: int | None = None,
     bands: Sequence[int] | None = None,
     level: int | None = None,
     resolution: str | float | None = None,
@@ -89,7 +90,8 @@ def make_plan(
     tile: output step in pixels of both axes; None chooses what computes least within
         `memory` (bytes, or text such as "4GB"; None for 80 % of what the machine gives).
     workers: blocks under way at once; None for as many as keep the network busy. processes: that
-        share this machine, each with its share of memory and CPUs. bands: 1-based; None for those
+        share this machine, each with its share of memory and CPUs. cpus: of
+        the machine that computes; None for this one's. bands: 1-based; None for those
         that `choose_bands` finds. level: pyramid level; None for 0.
     resolution: pixel size to segment at: a number in the image's own unit, a length such as
         "0.5um" or "10m" (on a map, on the ground in its middle), or "native" for the image's own;
@@ -136,7 +138,7 @@ def make_plan(
         probabilities=probabilities,
         regions=regions is not None,
     )
-    cpus = max(1, usable_cpus() // processes)
+    cpus = max(1, (cpus or usable_cpus()) // processes)
     selection = choose_selection(
         image, source, model.card, level=level, bands=indices, tissue=tissue, roi=roi
     )

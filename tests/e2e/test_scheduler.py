@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import tifffile
-from tiny import noise, save_tiny_model, tilseg, tree
+from tiny import TILSEG, noise, save_tiny_model, tilseg, tree
 
 DASK = str(Path(sys.executable).parent / "dask")
 # Small tiles, so that there is a middle in which to kill a worker.
@@ -65,7 +66,7 @@ def scheduler(desk):
         )
         for name in ("one", "two")
     ]
-    yield file, processes[1:]
+    yield file, processes
     for process in processes:
         process.kill()
         process.wait()
@@ -83,28 +84,57 @@ def test_two_workers_elsewhere_give_the_same_bytes(desk, scheduler):
     assert tree(desk / "there.tilseg") == tree(desk / "here.tilseg")
 
 
-def test_a_worker_killed_in_the_middle_loses_nothing(desk, scheduler):
-    file, (victim, _) = scheduler
+def _in_its_middle(desk: Path, scheduler: Path, output: str) -> subprocess.Popen[str]:
+    """A run on the scheduler of which some blocks are there."""
     running = subprocess.Popen(
-        [
-            str(Path(sys.executable).parent / "tilseg"),
-            *RUN,
-            "--scheduler",
-            str(file),
-            "-o",
-            "hurt.tilseg",
-        ],
+        [TILSEG, *RUN, "--scheduler", str(scheduler), "-o", output],
         cwd=desk,
         stderr=subprocess.PIPE,
         text=True,
     )
-    while running.poll() is None and _committed(desk, "hurt.tilseg") < 3:
+    while running.poll() is None and _committed(desk, output) < 3:
         time.sleep(0.01)
-    assert running.poll() is None, "it was over before a worker could be killed"
+    assert running.poll() is None, "it was over before anything could happen to a worker"
+    return running
+
+
+def test_a_worker_that_hangs_is_not_waited_for(desk, scheduler):
+    """Its blocks are computed by the other; when it goes on, it can do no harm."""
+    file, (_, _, hangs) = scheduler
+    running = _in_its_middle(desk, file, "hung.tilseg")
+    hangs.send_signal(signal.SIGSTOP)
+    _, stderr = running.communicate(timeout=100)
+    hangs.send_signal(signal.SIGCONT)
+    assert running.returncode == 0, stderr
+    assert "Traceback" not in stderr
+    assert tree(desk / "hung.tilseg") == tree(desk / "here.tilseg")
+    again = tilseg(*RUN, "--scheduler", file, "-o", "after.tilseg", cwd=desk)
+    assert again.returncode == 0, again.stderr
+    assert tree(desk / "after.tilseg") == tree(desk / "here.tilseg")
+    assert tree(desk / "hung.tilseg") == tree(desk / "here.tilseg")
+
+
+def test_a_worker_killed_in_the_middle_loses_nothing(desk, scheduler):
+    file, (_, victim, _) = scheduler
+    running = _in_its_middle(desk, file, "hurt.tilseg")
     victim.kill()
     _, stderr = running.communicate()
     assert running.returncode == 0, stderr
     assert tree(desk / "hurt.tilseg") == tree(desk / "here.tilseg")
+
+
+def test_a_scheduler_that_dies_ends_the_run_which_continues_elsewhere(desk, scheduler):
+    """The last test that has it."""
+    file, (scheduling, *_) = scheduler
+    running = _in_its_middle(desk, file, "left.tilseg")
+    scheduling.kill()
+    _, stderr = running.communicate(timeout=100)
+    assert running.returncode == 8, stderr
+    assert "error[E-SCHEDULER]" in stderr or "error[E-WORKERS-DIED]" in stderr
+    assert "Traceback" not in stderr
+    continued = tilseg(*RUN, "-o", "left.tilseg", cwd=desk, check=True)
+    assert "resuming: " in continued.stderr
+    assert tree(desk / "left.tilseg") == tree(desk / "here.tilseg")
 
 
 def test_a_scheduler_that_is_not_there_is_named(desk):

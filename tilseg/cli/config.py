@@ -16,6 +16,9 @@ _MAX_BYTES = 2**20
 # About one call of the command, not about the job.
 _NOT_HERE = ("config", "help", "json", "debug")
 
+# The one section: of jobs, not an option.
+SLURM = "slurm"
+
 _LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
@@ -34,6 +37,9 @@ def load_config(ctx: click.Context, param: click.Parameter, value: Path | None) 
         for option in parameter.opts
         if option.startswith("--") and option.removeprefix("--") not in _NOT_HERE
     }
+    if "cluster" in known and content.pop(SLURM, None) is not None:
+        # What it says counts where --cluster asks for it.
+        ctx.meta[SLURM] = value
     defaults: dict[str, Any] = {}
     for key, setting in content.items():
         place = line_of(text, key)

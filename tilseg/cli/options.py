@@ -66,18 +66,28 @@ class ClassValues(click.ParamType[tuple[int, ...]]):
         return tuple(sorted({int(part) for part in parts}))
 
 
+A_TIME = "a time such as 55m, 3h50m or 90s"
+
+
+def seconds_of(text: str) -> float | None:
+    """Seconds of a time such as 55m, 3h50m or 90s; None for anything else."""
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
+    if not match or not any(match.groups()):
+        return None
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(hours * 3600 + minutes * 60 + seconds)
+
+
 class Duration(click.ParamType[float]):
     """A time such as 55m, 3h50m or 90s, in seconds."""
 
     name = "time"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", str(value))
-        if not match or not any(match.groups()):
-            allowed = "a time such as 55m, 3h50m or 90s"
-            raise UsageError("E-OPTION", option=param.opts[0], value=value, allowed=allowed)
-        hours, minutes, seconds = (int(part or 0) for part in match.groups())
-        return float(hours * 3600 + minutes * 60 + seconds)
+        seconds = seconds_of(str(value))
+        if seconds is None:
+            raise UsageError("E-OPTION", option=param.opts[0], value=value, allowed=A_TIME)
+        return seconds
 
 
 class ShardPart(click.ParamType[Shard]):

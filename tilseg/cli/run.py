@@ -12,7 +12,7 @@ from tilseg.cli.options import Duration, Names, ShardPart, plan_options
 from tilseg.cli.sections import SectionedCommand
 
 if TYPE_CHECKING:
-    from tilseg.schedule import Cluster
+    from tilseg.schedule import Cluster, SlurmJobs
     from tilseg.shard import Shard
 
 DEGRADED = 3
@@ -46,6 +46,12 @@ DEGRADED = 3
     help="Run on a Dask scheduler: tcp://host:port, or its scheduler file.",
 )
 @click.option(
+    "--cluster",
+    "batch_system",
+    type=click.Choice(["slurm"]),
+    help="Run on jobs of SLURM, as the section [slurm] of the --config file describes them.",
+)
+@click.option(
     "--shard",
     type=ShardPart(),
     metavar="K/N",
@@ -77,6 +83,7 @@ def command(
     outputs: tuple[str, ...],
     processes: bool,
     scheduler: str | None,
+    batch_system: str | None,
     shard: Shard | None,
     on_bad_tile: Literal["fail", "mask"],
     stop_after: float | None,
@@ -97,13 +104,21 @@ def command(
     """
     from tilseg.budget import usable_cpus
     from tilseg.cli.batched import Batched, is_batch, run_batch
+    from tilseg.cli.slurm_section import slurm_jobs
 
-    if scheduler and processes:
-        raise click.UsageError("--processes and --scheduler exclude each other; give one of them")
+    if sum(map(bool, (scheduler, processes, batch_system))) > 1:
+        words = "--processes, --scheduler and --cluster exclude each other; give one of them"
+        raise click.UsageError(words)
+    jobs = slurm_jobs(click.get_current_context()) if batch_system else None
+    if jobs:
+        # The plan is for their machines, not for this one.
+        choices |= {"cpus": jobs.cpus, "memory": choices["memory"] or jobs.usable_memory}
     count = (workers or usable_cpus()) if processes else 1
     threads = None if processes else workers
 
     def cluster(device: str) -> Cluster:
+        if jobs:
+            return _slurm(jobs)
         return _cluster(device, threads, count if processes else 0, scheduler)
 
     if is_batch(images, output):
@@ -149,6 +164,12 @@ def command(
         show_report(report, result)
     if report.bad:
         raise click.exceptions.Exit(DEGRADED)
+
+
+def _slurm(jobs: SlurmJobs) -> Cluster:
+    from tilseg.schedule import Cluster
+
+    return Cluster("slurm", slurm=jobs)
 
 
 def _cluster(device: str, threads: int | None, processes: int, scheduler: str | None) -> Cluster:

@@ -45,6 +45,7 @@ _SECTIONS = {
         "workers",
         "processes",
         "scheduler",
+        "batch_system",
         "shard",
         "on_bad_tile",
         "stop_after",

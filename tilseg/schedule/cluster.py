@@ -1,60 +1,63 @@
-"""Where blocks are computed: a Dask cluster for one run, in this process, of it, or elsewhere."""
+"""Where blocks are computed: a Dask cluster in this process, of it, of SLURM, or somebody else's."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import multiprocessing
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, Self
 
 import dask
-from distributed import Client, LocalCluster, WorkerPlugin
+from distributed import Client, LocalCluster
 
 from tilseg import heap, infer
-from tilseg.errors import ResourceError, TilsegError
+from tilseg.errors import ResourceError
 from tilseg.infer import Job
+from tilseg.schedule.slurm import SlurmJobs, slurm_cluster
+from tilseg.schedule.telling import StopAsked, leave, register, tell
 
 _CONNECT_SECONDS = 10
 _STOP_SECONDS = 0.2
 _GONE_SECONDS = 2.0
 # For a process to start and import what it needs, on a machine that is busy with other things.
 SPAWN_SECONDS = 120
-# Workers that may die one after another while the others are being made ready.
-_DEATHS_AT_START = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """Where blocks are computed.
 
-    kind: "threads" of this process, "processes" of this machine, or an "external" scheduler.
+    kind: "threads" of this process, "processes" of this machine, jobs of "slurm", or an
+        "external" scheduler.
     workers: threads, or processes; an external scheduler's are its own. None for as many
         threads as the plan says, or one process.
     scheduler: its address (tcp://host:port) or the path of its file. gpus: names of CUDA
         devices, as CUDA_VISIBLE_DEVICES has them, that worker processes take in turn.
+    slurm: the jobs of "slurm".
     """
 
-    kind: Literal["threads", "processes", "external"] = "threads"
+    kind: Literal["threads", "processes", "slurm", "external"] = "threads"
     workers: int | None = None
     scheduler: str | None = None
     gpus: tuple[str, ...] = ()
+    slurm: SlurmJobs | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its workers are threads or processes of this machine."""
+        return self.kind in ("threads", "processes")
 
 
 IN_PROCESS = Cluster()
-
-
-class StopAsked(Exception):
-    """The run was asked to stop before its workers were ready."""
 
 
 class Workers:
@@ -80,13 +83,11 @@ class Workers:
         infer.forget_network()
 
     @contextmanager
-    def serving(
-        self, job: Job, stop: Callable[[], bool] = lambda: False
-    ) -> Iterator[tuple[Any, int]]:
-        """A client whose workers have all been checked against `job`, and their threads in all.
+    def serving(self, job: Job, stop: Callable[[], bool] = lambda: False) -> Iterator[Any]:
+        """A client whose workers have all been checked against `job`.
 
         Raises ResourceError E-SCHEDULER when there is no scheduler, E-WORKERS-DIED when none stays
-        alive, E-WORKER-VERSION when one has other versions, ModelError E-MODEL-CHANGED when it sees
+        alive, E-CLUSTER and E-CLUSTER-EXTRA as `slurm_cluster`, E-WORKER-VERSION when one has other versions, ModelError E-MODEL-CHANGED when it sees
         another model, and StopAsked once `stop` is true while they are made ready.
         """
         cluster = self.cluster
@@ -96,53 +97,40 @@ class Workers:
         client = self._client
         _wait_for_workers(client, cluster, stop)
         # An earlier driver that was killed may have left an image open there.
-        client.run(infer.release, job, on_error="ignore")
+        tell(client, infer.release, job)
         with _killed_by(stop, self._kill):
-            _register(client, _Check(job, cluster.gpus), stop)
+            register(client, job, cluster.gpus, stop)
         try:
-            yield client, _threads(client, cluster, job)
+            yield client
         finally:
             if cluster.kind == "external" or self._scratch is not None:
-                _leave(client, job, keep=self._scratch is not None)
+                leave(client, job, keep=self._scratch is not None)
 
     def _open(self, job: Job) -> None:
         cluster, stack = self.cluster, self._opened
         stack.enter_context(dask.config.set(_SETTINGS))
+        self._threads = job.plan.workers
         if cluster.kind == "external":
             self._client = stack.enter_context(_external(cluster.scheduler or ""))
+            return
+        # Beside the store, so that what a killed run leaves goes with the workspace.
+        workspace = Path(job.folder).parent
+        if cluster.slurm:
+            shared = str(workspace)
+            if self._scratch is not None:
+                # Its workers outlive the workspace, and see no other machine's scratch.
+                beside = TemporaryDirectory(prefix=".tilseg-workers-", dir=workspace.parent)
+                shared = stack.enter_context(beside)
+            jobs = slurm_cluster(cluster.slurm, job.plan.workers, shared)
+            self._client = stack.enter_context(Client(stack.enter_context(jobs)))
         else:
-            # Beside the store, so that what a killed run leaves goes with the workspace.
-            scratch = self._scratch or str(Path(job.folder).parent)
+            scratch = self._scratch or str(workspace)
             local = _local(cluster, job.plan.workers, scratch)
             self._client, self._kill = stack.enter_context(local)
-        self._threads = job.plan.workers
 
     def _close(self) -> None:
         self._client = self._kill = None
         self._opened.close()
-
-
-_CHECK = "tilseg-check"
-
-
-class _Check(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
-    """Makes every worker ready as it joins; one that is not as the driver is does not stay."""
-
-    def __init__(self, job: Job, gpus: tuple[str, ...]) -> None:
-        self.job = job
-        self.gpus = gpus
-
-    async def setup(self, worker: Any) -> None:
-        if self.gpus:
-            # Heard as long as this process has not used CUDA. Local workers are called 0, 1, ...
-            mine = self.gpus[int(worker.name) % len(self.gpus)]
-            os.environ["CUDA_VISIBLE_DEVICES"] = mine
-        try:
-            # In a thread: loading a network would stop the worker's heart for a second.
-            await asyncio.to_thread(infer.worker_for, self.job)
-        except TilsegError:
-            worker.loop.add_callback(worker.close, reason="tilseg-check")
-            raise
 
 
 @contextmanager
@@ -168,41 +156,6 @@ def _killed_by(stop: Callable[[], bool], kill: Callable[[], None] | None) -> Ite
         watcher.join()
 
 
-def _register(client: Any, check: _Check, stop: Callable[[], bool]) -> None:
-    """Have every worker checked, those that are there and those that come.
-
-    A worker that dies meanwhile, for whatever reason, breaks the call; the others may have
-    been checked, which they do not mind to be again.
-    """
-    for _ in range(_DEATHS_AT_START):
-        if stop():
-            raise StopAsked
-        try:
-            client.register_plugin(check, name=_CHECK)
-        except TilsegError:
-            # Some are OSErrors too, and say what is wrong with a worker that lives.
-            raise
-        except OSError:
-            continue
-        return
-    raise ResourceError("E-WORKERS-DIED")
-
-
-def _leave(client: Any, job: Job, *, keep: bool) -> None:
-    """Leave nothing of a run behind on workers that stay; `keep`: but the network."""
-    # One that dies meanwhile has nothing left to forget or to release, and breaks the first call.
-    with suppress(OSError):
-        client.unregister_worker_plugin(_CHECK)
-    client.run(infer.release, job, keep_network=keep, on_error="ignore")
-
-
-def _threads(client: Any, cluster: Cluster, job: Job) -> int:
-    """Threads that compute, those of workers of this machine that are still to come included."""
-    if cluster.kind == "processes":
-        return (cluster.workers or 1) * job.plan.workers
-    return sum(client.nthreads().values())
-
-
 def _wait_for_workers(client: Any, cluster: Cluster, stop: Callable[[], bool]) -> None:
     external = cluster.kind == "external"
     error = ResourceError("E-WORKERS-DIED")
@@ -216,10 +169,12 @@ def _wait_for_workers(client: Any, cluster: Cluster, stop: Callable[[], bool]) -
             if stop():
                 raise StopAsked from None
             now = time.monotonic()
-            if any(map(_is_worker, multiprocessing.active_children())):
+            # A queue may take hours.
+            if cluster.slurm or any(map(_is_worker, multiprocessing.active_children())):
                 seen = now
             # A process that dies before it is a worker is not made again.
-            if now - seen > _CONNECT_SECONDS or now - begun > SPAWN_SECONDS:
+            late = now - begun > SPAWN_SECONDS and not cluster.slurm
+            if late or now - seen > _CONNECT_SECONDS:
                 raise error from None
         else:
             return
@@ -239,6 +194,8 @@ _SETTINGS = {
     "distributed.admin.tick.limit": "1h",
     # Every wake takes a core from the network, whose other threads then wait too.
     "distributed.admin.tick.interval": "1s",
+    # Which block goes where is decided by the driver.
+    "distributed.scheduler.work-stealing": False,
     # Locks would guard scratch that nothing is ever written to.
     "distributed.worker.use-file-locking": False,
     # Two deaths, and a block is tried alone. An external scheduler has its own number.
@@ -335,6 +292,10 @@ def _external(scheduler: str) -> Iterator[Any]:
         raise ResourceError("E-SCHEDULER", reason=f"{scheduler}: no such scheduler file")
     try:
         client = Client(**where, timeout=_CONNECT_SECONDS)
+    except TypeError as error:
+        # What Dask raises before it asks, where its configuration has no certificates.
+        reason = f"{scheduler} speaks TLS, and Dask's configuration names no certificate for it"
+        raise ResourceError("E-SCHEDULER", reason=reason) from error
     except (OSError, ValueError) as error:
         reason = f"no scheduler answers at {scheduler} ({type(error).__name__})"
         raise ResourceError("E-SCHEDULER", reason=reason) from error
