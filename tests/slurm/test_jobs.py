@@ -7,8 +7,9 @@ import signal
 from pathlib import Path
 
 import psutil
+import tifffile
 from slurm_site import NODES, PIPELINES, RUN, SMALL, Site, until
-from tiny import tilseg, tree
+from tiny import noise, tilseg, tree
 
 PREEMPTIBLE = PIPELINES / "preemptible.sbatch"
 
@@ -61,6 +62,22 @@ def test_an_array_of_four_parts_of_one_image(site, desk):
     assert len(published) == 1
     receipt = json.loads((desk / "array.tilseg/run.json").read_text())
     assert receipt["summary"]["blocks"]["total"] == 12
+
+
+def test_a_batch_of_eight_images_over_an_array(site, desk):
+    (desk / "slides").mkdir()
+    for number in range(8):
+        pixels = noise(101 + number, 89, seed=number)
+        tifffile.imwrite(desk / f"slides/s{number}.tif", pixels, photometric="rgb")
+    tilseg("run", "slides/*.tif", *RUN, "-o", "alone/", cwd=desk, check=True)
+    order = ("slides/*.tif", *RUN, "-o", "results/")
+    job = site.submit(*SMALL, "--array=1-2", PREEMPTIBLE, *order, cwd=desk)
+    site.wait(job, 240)
+    logs = [log(desk, f"{job}_{part}") for part in (1, 2)]
+    names = {f"s{number}.tilseg" for number in range(8)}
+    assert {path.name for path in (desk / "results").glob("*.tilseg")} == names, logs
+    for name in names:
+        assert tree(desk / "results" / name) == tree(desk / "alone" / name)
 
 
 def test_a_job_is_told_before_its_limit_and_continues_after_it(site, desk):
