@@ -99,6 +99,12 @@ def test_the_threshold_that_closes_a_gap_scores_best(script):
     assert (found[~closed][:, 2] > 0).all()
 
 
+def test_only_buildings_are_buildings_and_other_colours_are_not_labelled(script):
+    colours = [(60, 16, 152), (132, 41, 246), (155, 155, 155), (60, 16, 151), (0, 0, 0)]
+    mask = script("buildings/prepare.py").buildings(np.array([colours], np.uint8))
+    assert mask.tolist() == [[1, 0, 0, 255, 255]]
+
+
 def test_held_out_pictures_are_scored_together(script, tmp_path):
     held_out = script("held_out.py")
     model = tmp_path / "tiny.safetensors"
