@@ -18,6 +18,7 @@ import pytest
 import zarr
 from contracts.sink_contract import (
     CLASSES,
+    PROVENANCE,
     SHAPES,
     SLIDE,
     blocks,
@@ -357,7 +358,13 @@ def test_finish_in_any_order_of_history_gives_the_same_bytes(tmp_path):
         if done == total // 2:
             raise KeyboardInterrupt
 
-    settings_ = {"name": "mask", "classes": CLASSES, "georef": SLIDE, "background": 0}
+    settings_ = {
+        "name": "mask",
+        "classes": CLASSES,
+        "georef": SLIDE,
+        "background": 0,
+        "provenance": PROVENANCE,
+    }
     with pytest.raises(KeyboardInterrupt):
         store.finish(**settings_, progress=stop)
     assert not MaskStore.open(store.path).finished
@@ -370,13 +377,20 @@ def test_finish_in_any_order_of_history_gives_the_same_bytes(tmp_path):
 
 _KILLED = """
 import os, signal, sys
-from contracts.sink_contract import CLASSES, SLIDE
+from contracts.sink_contract import CLASSES, PROVENANCE, SLIDE
 from tilseg.sinks.zarr import MaskStore
 def stop(done, total):
     if done == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
 store = MaskStore.open(sys.argv[1])
-store.finish(name="mask", classes=CLASSES, georef=SLIDE, background=0, progress=stop)
+store.finish(
+    name="mask",
+    classes=CLASSES,
+    georef=SLIDE,
+    background=0,
+    provenance=PROVENANCE,
+    progress=stop,
+)
 """
 
 
@@ -391,7 +405,7 @@ def test_finish_killed_and_run_again(tmp_path):
         assert done.returncode == -signal.SIGKILL
         assert parse_url(str(store.path)) is None
     sweep(store.path)
-    store.finish(name="mask", classes=CLASSES, georef=SLIDE, background=0)
+    store.finish(name="mask", classes=CLASSES, georef=SLIDE, background=0, provenance=PROVENANCE)
     assert tree(store.path) == expected
 
 

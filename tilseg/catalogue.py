@@ -246,7 +246,7 @@ INPUT: Words = {
     ),
     "E-CLASSES-BANDS": (
         "{path}: has {bands} bands",
-        "give a map of classes with one, or with three of colours and what each stands for",
+        "give a map of classes with one, or with three of colours and a --legend of what they mean",
     ),
     "E-OBJECTS-NONE": (
         "{path}: holds no labels.zarr, which numbers objects",

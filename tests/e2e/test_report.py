@@ -276,7 +276,7 @@ def test_the_command_has_every_option(desk, tmp_path, monkeypatch, options):
 
 def test_the_command_names_every_field_of_a_plan():
     # A new one belongs into the command, unless it changes no pixel.
-    fields = set(tilseg.make_plan.__kwdefaults__) - {"memory", "workers", "processes"}
+    fields = set(tilseg.make_plan.__kwdefaults__) - {"memory", "workers", "processes", "cpus"}
     source = Path(report_page.__code__.co_filename).with_name("command.py").read_text()
     said = {"resolution": "mpp", "regions": "no-regions"}
     assert [name for name in fields if said.get(name, name).replace("_", "-") not in source] == []

@@ -190,7 +190,10 @@ class _File:
             return self._path.read(place, count)
         with self._lock:
             if self._file is None:
-                self._file = self._path.open("rb", buffering=0)
+                try:
+                    self._file = self._path.open("rb", buffering=0)
+                except FileNotFoundError:
+                    raise InputError("E-INPUT-MISSING", path=self._path) from None
             file = self._file
             if not hasattr(os, "pread"):  # Windows
                 file.seek(place)

@@ -392,6 +392,8 @@ class Start:
             bool(self.space.single),
             lambda phase, done, total: self._report(phase, done, total, len(self.part)),
         )
+        # What is read of it from here on, for the regions and the report, is not told by bad tiles.
+        self._recheck_input()
         began = time.perf_counter()
         finisher.write_masks(records)
         measured = finisher.write_regions(records)
