@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,30 @@ def test_names_are_stems_and_where_these_are_not_enough_a_hash(tmp_path):
     names = [each.output.name for each in name_results(listed, tmp_path / "new", {})]
     digests = [hashlib.sha256(path).hexdigest()[:8] for path in (b"/a/2.svs", b"/b/2.svs")]
     assert names == ["1.tilseg", f"2-{digests[0]}.tilseg", f"2-{digests[1]}.tilseg", "z"]
+
+
+def test_a_run_that_has_just_begun_is_waited_for_to_say_of_which_image_it_is(tmp_path):
+    (tmp_path / ".a.tilseg.partial").mkdir()
+    plan = tmp_path / ".a.tilseg.partial" / "plan.json"
+
+    def begin(image: str) -> str:
+        plan.unlink(missing_ok=True)
+        content = json.dumps({"plan": {"source": image}})
+        timer = threading.Timer(0.2, plan.write_text, [content])
+        timer.start()
+        (named,) = name_results([Listed("one/a.tif")], tmp_path, {})
+        timer.join()
+        return named.output.name
+
+    assert begin("one/a.tif") == "a.tilseg"
+    assert begin("two/a.tif").startswith("a-")
+
+
+def test_a_run_that_was_killed_before_it_said_so_is_in_nobody_s_way(tmp_path, monkeypatch):
+    monkeypatch.setattr("tilseg.batches.naming._BEGIN_SECONDS", 0.05)
+    (tmp_path / ".a.tilseg.partial").mkdir()
+    (named,) = name_results([Listed("one/a.tif")], tmp_path, {})
+    assert named.output.name == "a.tilseg"
 
 
 def test_two_images_of_one_result_are_refused(tmp_path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from tilseg.source import image_name
 from tilseg.workspace import RECEIPT
 
 _DIGITS = 8
+# The plan of a run is written within milliseconds of its folder; disks of many machines take longer.
+_BEGIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +81,28 @@ def _name(
     if there & {own, f".{own}.partial"}:
         return own
     if there & {plain, f".{plain}.partial"}:
-        return plain if owner(plain) == image else own
+        behind = owner(plain)
+        # Of a run that was killed before it said of which image it is, nothing is kept.
+        empty = behind is None and plain not in there
+        return plain if behind == image or empty else own
     return plain if stems[stem] == 1 else own
 
 
 def _image_behind(output: Path) -> str | None:
     """The image of a result, finished or not, that no batch has recorded."""
     partial = output.with_name(f".{output.name}.partial")
-    for file in (output / RECEIPT, partial / "plan.json"):
-        try:
-            uri: str = json.loads(file.read_bytes())["plan"]["source"]
-        except (OSError, ValueError, KeyError, TypeError):
-            # What is there instead is found out, and told, when the image's turn comes.
-            continue
-        return uri.partition("#")[0]
-    return None
+    end = time.monotonic() + _BEGIN_SECONDS
+    while True:
+        # Looked at before the files are: what is published meanwhile is found by the next look.
+        last = output.exists() or not partial.exists() or time.monotonic() > end
+        for file in (partial / "plan.json", output / RECEIPT):
+            try:
+                uri: str = json.loads(file.read_bytes())["plan"]["source"]
+            except (OSError, ValueError, KeyError, TypeError):
+                # What is there instead is found out, and told, when the image's turn comes.
+                continue
+            return uri.partition("#")[0]
+        if last:
+            return None
+        # Another machine has begun it just now.
+        time.sleep(0.01)
