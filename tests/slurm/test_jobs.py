@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -58,7 +59,8 @@ def test_an_array_of_four_parts_of_one_image(site, desk):
     logs = [log(desk, f"{job}_{part}") for part in range(1, 5)]
     assert same(desk, "array.tilseg"), logs
     # Whoever came later found it there.
-    published = [text for text in logs if "table array.tilseg" in text and "already" not in text]
+    table = re.compile(r"^table +array\.tilseg", re.M)
+    published = [text for text in logs if table.search(text) and "already" not in text]
     assert len(published) == 1
     receipt = json.loads((desk / "array.tilseg/run.json").read_text())
     assert receipt["summary"]["blocks"]["total"] == 12
