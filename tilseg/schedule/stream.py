@@ -31,6 +31,9 @@ _STOP_SECONDS = 0.1
 # How often to look which workers there are, and what is late.
 _MEET_SECONDS = 1.0
 
+# How long a worker has to tell of a block that it has done.
+_TELL_SECONDS = 2.0
+
 DIED = "its process died whenever it was computed"
 
 Outcome = BlockRecord | BlockFailure | None
@@ -172,10 +175,17 @@ class _Stream:
             future = self._back.get(timeout=_MEET_SECONDS)
         except Empty:
             return
-        hand = self.handed.pop(future, None)
+        hand = self.handed.get(future)
         if hand is None:
             return
-        outcome = self._outcome(future, hand.index)
+        try:
+            outcome = self._outcome(future, hand.index)
+        except TimeoutError:
+            # It is done, but its worker hangs before it has told of what: asked again, unless a
+            # copy is back before.
+            self._back.put(future)
+            return
+        del self.handed[future]
         future.release()
         done = isinstance(outcome, BlockRecord)
         others = self._allotment.take_back(hand, time.monotonic(), done=done)
@@ -187,7 +197,7 @@ class _Stream:
 
     def _outcome(self, future: Any, index: int) -> Outcome:
         try:
-            outcome: Outcome = future.result()
+            outcome: Outcome = future.result(timeout=_TELL_SECONDS)
         except KilledWorker:
             # Of a worker that comes back under the same address.
             return self._died(index)
