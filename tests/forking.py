@@ -8,6 +8,7 @@ tests/e2e/test_run.py has those.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -45,7 +46,9 @@ class Command:
     def signal(self, number: int, *, group: bool = False) -> None:
         """Send a signal, unless the command has ended."""
         if self.poll() is None:
-            (os.killpg if group else os.kill)(self.pid, number)
+            # Ended, perhaps, and not told of yet.
+            with contextlib.suppress(ProcessLookupError):
+                (os.killpg if group else os.kill)(self.pid, number)
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
