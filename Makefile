@@ -7,8 +7,9 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/tilseg run sample_data/slide.tif -o demo.tilseg
 
+# Three at a time on two cores: some tests wait for processes, and slow ones are shared out at the end.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --ignore=tests/browser --ignore=tests/slurm
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal --ignore=tests/browser --ignore=tests/slurm
 
 # Drives Debian's chromium, and skips where there is none.
 test-browser: .venv/installed
