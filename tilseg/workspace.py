@@ -27,7 +27,7 @@ from tilseg import ownership
 from tilseg.durable import (
     remove,
     seal,
-    sync_directory,
+    sync,
     sync_tree,
     unseal,
     write_durably,
@@ -291,7 +291,7 @@ class Workspace:
                 self._old.rename(self.final)
             self.lock.check()
             raise
-        sync_directory(self.final.parent)
+        sync(self.final.parent)
         remove(self._old)
 
     def _put_beside(self, aux: Path) -> None:
