@@ -12,7 +12,8 @@ import tifffile
 from tiny import noise, save_tiny_model
 
 import tilseg
-from tilseg.exactness import inexactness
+from tilseg import exactness
+from tilseg.exactness import inexactness, pieces
 from tilseg.sinks.zarr import MaskStore
 from tilseg.window import Size, Window
 
@@ -47,21 +48,19 @@ def test_a_run_in_float32_has_nothing_to_tell(desk):
     assert inexactness(plan, source, model.card) is None
 
 
-def test_the_share_of_other_labels_is_that_of_two_masks(desk, tmp_path):
+def test_the_share_of_other_labels_is_that_of_two_masks(desk, tmp_path, monkeypatch):
+    monkeypatch.setattr(exactness, "_SHARE", 1)
     source, model, plan = plan_of(desk, "bf16")
-    # One tile a block, and no more blocks than are compared: all of the image is.
-    grid = replace(plan.grid, tile=Size(128, 128), tiles_per_block=Size(1, 1))
-    plan = replace(plan, grid=grid)
-    assert len(grid) <= 8
+    # Pieces are no larger than tiles, so that all of the image is compared.
+    assert plan.grid.tile == (64, 64)
     _, _, exact = plan_of(desk, "fp32")
-    exact = replace(exact, grid=grid)
     found = inexactness(plan, source, model.card)
     one, other = mask_of(plan, tmp_path / "half"), mask_of(exact, tmp_path / "whole")
     assert found == {
         "tiling": None,
         "precision": {
             "precision": "bf16",
-            "tiles": len(grid),
+            "pieces": 20,
             "pixels": one.size,
             "labels": np.count_nonzero(one != other) / one.size,
         },
@@ -69,7 +68,8 @@ def test_the_share_of_other_labels_is_that_of_two_masks(desk, tmp_path):
     assert 0 < found["precision"]["labels"] < 0.1
 
 
-def test_blocks_that_are_not_computed_are_not_compared(desk):
+def test_what_is_not_computed_is_not_compared(desk, monkeypatch):
+    monkeypatch.setattr(exactness, "_SHARE", 1)
     roi = desk / "roi.geojson"
     ring = [[0, 0], [90, 0], [90, 90], [0, 90], [0, 0]]
     roi.write_text(
@@ -78,11 +78,23 @@ def test_blocks_that_are_not_computed_are_not_compared(desk):
     )
     source, model, plan = plan_of(desk, "bf16", roi=roi)
     found = inexactness(plan, source, model.card)
-    single = replace(plan, grid=replace(plan.grid, tiles_per_block=Size(1, 1)))
-    fewer = inexactness(single, source, model.card)
-    assert found["precision"]["pixels"] > 0
     # Four tiles of 64 hold pixels of the 90 x 90 corner; of 20.
-    assert (len(single.grid), fewer["precision"]["tiles"]) == (20, 4)
+    assert found["precision"]["pieces"] == 4
+    assert found["precision"]["pixels"] == 128 * 128
+
+
+@pytest.mark.parametrize("shape", [(211, 307), (8009, 7993), (60_013, 89_989)])
+def test_little_of_a_run_is_compared(desk, shape):
+    _, _, plan = plan_of(desk, "bf16")
+    grid = replace(plan.grid, shape=Size(*shape), tile=Size(1024, 768))
+    compared = pieces(replace(plan, grid=grid))
+    run = grid.tile_counts.area * grid.input.area
+    assert len(compared) == 1 or sum(piece.read.size.area for piece in compared) <= run / 200
+    assert len(compared) <= 64
+    for piece in compared:
+        assert piece.write.row % 256 == piece.write.col % 256 == 0
+        assert Window.whole(grid.shape).contains(piece.write)
+    assert len({piece.write for piece in compared}) == len(compared)
 
 
 def test_the_receipt_holds_it(desk, tmp_path):

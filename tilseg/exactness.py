@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from tilseg.card import Card
 from tilseg.errors import InputError
-from tilseg.model import Model, load_model
+from tilseg.model import Precision, load_model
 from tilseg.plan import Plan, Tile
 from tilseg.reading import read_filled
 from tilseg.source import Source
@@ -21,9 +21,12 @@ _log = logging.getLogger("tilseg")
 
 # Tiles a side of the piece that is predicted in two ways.
 _TILES = 2
-# Tiles predicted in both precisions, of blocks spread evenly over the image.
-_COMPARED = 8
-_BLOCKS_LOOKED_AT = 256
+# What is predicted in both precisions: pieces of the image of so many pixels a side, spread evenly
+# over it, of which the network computes a small share of the pixels of the run, but for a small image.
+_PIECE = 256
+_SHARE = 1 / 200
+_MOST_PIECES = 64
+_PIECES_LOOKED_AT = 256
 
 
 def inexactness(plan: Plan, source: Source, card: Card) -> dict[str, Any] | None:
@@ -46,7 +49,13 @@ def _by_tiling(plan: Plan, source: Source) -> dict[str, Any]:
     from tilseg.models.network import TorchModel
     from tilseg.models.probe import measure_inexactness
 
-    model = _model(plan)
+    model = load_model(
+        plan.model,
+        device=plan.device,
+        precision=plan.precision,
+        threads=plan.threads,
+        tta=plan.tta,
+    )
     assert isinstance(model, TorchModel)
     tile = min(plan.grid.tile)
     half = max(model.field.step_below(tile // 2), model.field.stride)
@@ -56,25 +65,30 @@ def _by_tiling(plan: Plan, source: Source) -> dict[str, Any]:
 
 
 def _by_precision(plan: Plan, source: Source) -> dict[str, Any] | None:
-    """Labels of tiles of the run in its precision and in float32.
+    """Labels of pieces of the image in the run's precision and in float32.
 
-    "precision" of the run, "tiles" and "pixels" compared, "labels" the fraction of pixels whose
-    class differs. None where no tile could be read; the run will say why.
+    "precision" of the run, "pieces" and "pixels" compared, "labels" the fraction of pixels whose
+    class differs. None where no piece could be read; the run will say why.
     """
-    ours, exact = _model(plan), load_model(plan.model, device=plan.device, tta=plan.tta)
+    # On as many threads as there are: nothing else is to be done yet.
+    precisions: tuple[Precision, ...] = (plan.precision, "fp32")
+    ours, exact = (
+        load_model(plan.model, device=plan.device, precision=precision, tta=plan.tta)
+        for precision in precisions
+    )
     count = pixels = different = 0
-    for tile in _spread(plan):
+    for piece in pieces(plan):
         try:
-            image, valid = read_filled(plan, source, tile.read)
+            image, valid = read_filled(plan, source, piece.read)
         except InputError:
             continue
         one, other = (
             model.predict(image[None], plan.statistics).labels[0] for model in (ours, exact)
         )
-        kept = np.s_[: tile.write.rows, : tile.write.cols]
-        data = np.ones(tile.write.size, np.bool_)
+        kept = np.s_[: piece.write.rows, : piece.write.cols]
+        data = np.ones(piece.write.size, np.bool_)
         if valid is not None:
-            data = valid[tile.write.relative_to(tile.read).slices]
+            data = valid[piece.write.relative_to(piece.read).slices]
         different += int(np.count_nonzero((one[kept] != other[kept]) & data))
         pixels += int(np.count_nonzero(data))
         count += 1
@@ -82,29 +96,22 @@ def _by_precision(plan: Plan, source: Source) -> dict[str, Any] | None:
         return None
     share = different / pixels
     _log.info("%s gives %.2g %% of pixels another class than fp32", plan.precision, 100 * share)
-    return {"precision": plan.precision, "tiles": count, "pixels": pixels, "labels": share}
+    return {"precision": plan.precision, "pieces": count, "pixels": pixels, "labels": share}
 
 
-def _spread(plan: Plan) -> list[Tile]:
-    """The middle tiles of a few blocks that are computed, spread evenly over the image."""
-    chosen = Chosen(plan.selection, plan.grid.shape)
-    looked_at = np.linspace(0, len(plan.grid) - 1, _BLOCKS_LOOKED_AT).astype(int)
-    blocks = [plan.grid.block_at(int(index)) for index in np.unique(looked_at)]
-    computed = [block for block in blocks if chosen.reason_to_skip(block.write) is None]
-    if not computed:
-        return []
-    taken = np.unique(np.linspace(0, len(computed) - 1, _COMPARED).astype(int))
-    return [computed[k].tiles[len(computed[k].tiles) // 2] for k in taken]
-
-
-def _model(plan: Plan) -> Model:
-    return load_model(
-        plan.model,
-        device=plan.device,
-        precision=plan.precision,
-        threads=plan.threads,
-        tta=plan.tta,
-    )
+def pieces(plan: Plan) -> list[Tile]:
+    """Tiles smaller than those of the run, some of those that it computes, spread evenly."""
+    field, tile = plan.grid.field, plan.grid.tile
+    rows, cols = (min(step, field.step_covering(_PIECE)) for step in tile)
+    grid = replace(plan.grid, tile=Size(rows, cols), tiles_per_block=Size(1, 1))
+    chosen = Chosen(plan.selection, grid.shape)
+    looked_at = np.unique(np.linspace(0, len(grid) - 1, _PIECES_LOOKED_AT).astype(int))
+    tiles = [grid.block_at(int(index)).tiles[0] for index in looked_at]
+    computed = [each for each in tiles if chosen.reason_to_skip(each.write) is None]
+    run = plan.grid.tile_counts.area * plan.grid.input.area * len(computed) / len(tiles)
+    count = min(max(1, int(_SHARE * run / grid.input.area)), _MOST_PIECES, len(computed))
+    # Each from the middle of its part of the image.
+    return [computed[(2 * k + 1) * len(computed) // (2 * count)] for k in range(count)]
 
 
 def _middle(shape: Size, side: int) -> Window:
