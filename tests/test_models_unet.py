@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tilseg.errors import ModelError, UsageError
-from tilseg.models.blocks import Down, Up, crop_to, fold, unpool
+from tilseg.models.blocks import Down, Up, crop_to, fold, halved, unpool
 from tilseg.models.parameters import parse
 from tilseg.models.unet import UNetConfig, build
 from tilseg.receptive_field import ReceptiveField
@@ -231,3 +231,23 @@ def test_wrong_parameters_are_named(parameters, message):
 def test_parameters_survive_json():
     config = UNetConfig(bands=3, classes=2, upsampling="nearest", dropout=0.25)
     assert parse(UNetConfig, "unet", asdict(config)) == config
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.uint8])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_maximum_without_gradient_is_the_library_s(dtype, layout):
+    x = (torch.randn(2, 5, 34, 46) * 50 + 120).clamp(0, 255).to(dtype)
+    if dtype.is_floating_point:
+        x[0, 1, 3, 7], x[1, 4, 30, 2], x[0, 0, :6, :6] = torch.nan, torch.inf, -torch.inf
+    expected = F.max_pool2d(x.double(), 2).to(dtype)
+    found = halved(x.contiguous(memory_format=layout))
+    assert torch.equal(found.isnan(), expected.isnan())
+    assert torch.equal(found.nan_to_num(7), expected.nan_to_num(7))
+
+
+def test_the_maximum_has_the_library_s_gradient():
+    # Of equal values, which ReLU leaves many of, the library's takes the first.
+    down, x = Down(3, "max", indices=False), torch.zeros(1, 3, 6, 10, requires_grad=True)
+    down(x)[0].sum().backward()
+    assert x.grad is not None
+    assert set(x.grad.unique().tolist()) == {0, 1}

@@ -320,6 +320,10 @@ MODEL: Words = {
         "{path}: not exact under tiling ({reason})",
         "allow it with --allow-inexact",
     ),
+    "E-PRECISION-MODEL": (
+        "{path}: --precision {precision} is not for this network: {reason}",
+        "use --precision bf16",
+    ),
     "E-TRAIN-WEIGHTS": (
         "{path}: {reason}",
         "give weights of this network, or of a VGG-16 (torchvision's names) where it begins with one",
@@ -378,6 +382,10 @@ OUTPUT: Words = {
 }
 
 RESOURCES: Words = {
+    "E-PRECISION-DEVICE": (
+        "--precision {precision} needs an x86 CPU with AVX-512 VNNI",
+        "use --precision bf16, or --device cpu if it has one",
+    ),
     "E-NO-CUDA": ("device {device!r} was asked for, but {reason}", "use --device cpu"),
     "E-MEMORY": (
         "needs {needed} of memory, the budget is {budget}",

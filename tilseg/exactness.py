@@ -55,6 +55,7 @@ def _by_tiling(plan: Plan, source: Source) -> dict[str, Any]:
         precision=plan.precision,
         threads=plan.threads,
         tta=plan.tta,
+        ranges=plan.ranges,
     )
     assert isinstance(model, TorchModel)
     tile = min(plan.grid.tile)
@@ -73,7 +74,13 @@ def _by_precision(plan: Plan, source: Source) -> dict[str, Any] | None:
     # On as many threads as there are: nothing else is to be done yet.
     precisions: tuple[Precision, ...] = (plan.precision, "fp32")
     ours, exact = (
-        load_model(plan.model, device=plan.device, precision=precision, tta=plan.tta)
+        load_model(
+            plan.model,
+            device=plan.device,
+            precision=precision,
+            tta=plan.tta,
+            ranges=plan.ranges,
+        )
         for precision in precisions
     )
     count = pixels = different = 0

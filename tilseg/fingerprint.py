@@ -45,6 +45,7 @@ def fingerprint(plan: Plan, identity: dict[str, Any], outputs: tuple[str, ...]) 
         "precision": plan.precision,
         "device": plan.device,
         "threads": plan.threads,
+        "ranges": [list(pair) for pair in plan.ranges] or None,
         "tta": plan.tta,
         "probabilities": plan.probabilities,
         "regions": plan_to_json(plan)["regions"],
@@ -81,6 +82,8 @@ def _short(prints: dict[str, Any], name: str) -> str:
         return value[:12]
     if name == "regions":
         return "none" if value is None else " ".join(f"{k}={v}" for k, v in value.items())
+    if name == "ranges":
+        return "none" if value is None else f"of {len(value)} maps"
     if name in ("tile", "block") and isinstance(value, list):
         return " x ".join(map(str, value))
     if isinstance(value, list):
@@ -108,6 +111,8 @@ def adopt(plan: Plan, frozen: Plan) -> Plan:
         changes["lanes"] = max(1, min(frozen.lanes, cpus // frozen.threads))
     if _sampled(plan) == _sampled(frozen):
         changes["statistics"] = frozen.statistics
+        if plan.precision == frozen.precision:
+            changes["ranges"] = frozen.ranges
         changes["selection"] = _adopted(plan.selection, frozen.selection)
     return replace(plan, **changes)
 

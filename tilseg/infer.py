@@ -284,11 +284,13 @@ def _network(plan: Plan) -> Model:
         precision=plan.precision,
         threads=plan.threads,
         tta=plan.tta,
+        ranges=plan.ranges,
     )
 
 
 def _network_key(plan: Plan) -> tuple[object, ...]:
-    return plan.model_sha256, plan.model, plan.device, plan.precision, plan.threads, plan.tta
+    of_model = plan.model_sha256, plan.model, plan.device, plan.threads
+    return *of_model, plan.precision, plan.ranges, plan.tta
 
 
 def stop(job: Job) -> None:

@@ -20,7 +20,9 @@ from tilseg.errors import ModelError, nearest
 from tilseg.receptive_field import ReceptiveField
 from tilseg.window import Size
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "int8"]
+# (least, largest) value of each band of the normalised input, then of each map of the network.
+Ranges = tuple[tuple[float, float], ...]
 # Averaging at test time: "d4" over the eight flips and quarter turns of every input.
 Tta = Literal["none", "d4"]
 
@@ -134,18 +136,26 @@ def load_model(
     precision: Precision = "fp32",
     threads: int | None = None,
     tta: Tta = "none",
+    ranges: Ranges = (),
 ) -> Model:
     """Load a bundled model by name, or a `.safetensors` file, ready to predict.
 
     device: "auto", "cpu", "cuda" or "cuda:i". threads: CPU threads of one prediction; None
     for torch's own choice. tta: "d4" predicts every input in its eight flips and quarter turns
-    and averages the probabilities; that takes eight times as long.
+    and averages the probabilities; that takes eight times as long. ranges: of a plan in int8;
+    without them such a model predicts in float32, for `make_plan` to find them.
 
-    Raises ModelError (exit 6) for a file that is missing, damaged or does not fit its card,
-    ResourceError E-NO-CUDA (exit 8) for a device that is not there, UsageError E-OPTION.
+    Raises ModelError (exit 6) for a file that is missing, damaged or does not fit its card, and
+    E-PRECISION-MODEL for a network that int8 is not for; ResourceError (exit 8) E-NO-CUDA for a
+    device that is not there, E-PRECISION-DEVICE; UsageError E-OPTION.
     """
     from tilseg.models import network
 
     return network.load(
-        find_model(model), device=device, precision=precision, threads=threads, tta=tta
+        find_model(model),
+        device=device,
+        precision=precision,
+        threads=threads,
+        tta=tta,
+        ranges=ranges,
     )

@@ -12,7 +12,7 @@ from typing import Literal
 
 from tilseg.georef import Factors
 from tilseg.instance_rule import InstanceRule, settled
-from tilseg.model import BandStatistics, Precision, Tta
+from tilseg.model import BandStatistics, Precision, Ranges, Tta
 from tilseg.receptive_field import ReceptiveField
 from tilseg.selection import EVERYTHING, Selection
 from tilseg.window import Size, Window
@@ -185,6 +185,7 @@ class Plan:
     regions: how regions are measured; None where they are not.
     selection: which pixels are segmented at all.
     precision, device, threads: how the network runs; device is a kind, "cpu" or "cuda".
+    ranges: of the network's maps, found on windows of the image, where precision is int8.
     tta: what its predictions are averaged over.
     lanes: predictions at once in one process, each of `threads` CPU threads. It changes no
         pixel, and a resume may take another.
@@ -202,6 +203,7 @@ class Plan:
     device: Literal["cpu", "cuda"]
     threads: int
     tta: Tta = "none"
+    ranges: Ranges = ()
     lanes: int = 1
     probabilities: bool = False
     regions: RegionOptions | None = RegionOptions(instances=None)

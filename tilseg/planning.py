@@ -11,6 +11,7 @@ from typing import Literal
 
 from tilseg.bands import choose_bands
 from tilseg.budget import available_memory, usable_cpus
+from tilseg.calibration import calibrated
 from tilseg.errors import ModelError, ResourceError, UsageError
 from tilseg.model import Model, Precision
 from tilseg.plan import Plan, RegionOptions, TileGrid, workers_for
@@ -84,7 +85,7 @@ def make_plan(
     roi: str | os.PathLike[str] | None = None,
     allow_inexact: bool = False,
 ) -> Plan:
-    """The plan of segmenting `source` with `model`; reads a sample of the image, predicts nothing.
+    """The plan of segmenting `source` with `model`; reads a sample of the image.
 
     model: as it was loaded: what its predictions are averaged over (`tta`) is part of the plan.
     tile: output step in pixels of both axes; None chooses what computes least within
@@ -96,7 +97,8 @@ def make_plan(
     resolution: pixel size to segment at: a number in the image's own unit, a length such as
         "0.5um" or "10m" (on a map, on the ground in its middle), or "native" for the image's own;
         None for the model's where the image's is known and differs by more than a tenth.
-    threads: CPU threads of one prediction; None for as few as memory allows, since several
+    precision: for "int8", the ranges of the network's maps are found on a few windows of the image,
+        predicted in float32. threads: CPU threads of one prediction; None for as few as memory allows, since several
         predictions side by side get more out of a CPU than one on all of it.
     probabilities: keep those of every class beside the mask. regions: how to measure regions,
         None for not at all.
@@ -146,7 +148,7 @@ def make_plan(
         source, model, level, tile, budget, needs, _lanes(cpus, threads, model)
     )
     check_some(source, selection, grid)
-    return Plan(
+    plan = Plan(
         grid=grid,
         source=source.uri,
         level=level,
@@ -165,6 +167,7 @@ def make_plan(
         selection=selection,
         auto=tuple(chosen),
     )
+    return calibrated(plan, source) if precision == "int8" else plan
 
 
 def _settled(regions: RegionOptions | None, model: Model) -> RegionOptions | None:

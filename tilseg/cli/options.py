@@ -318,10 +318,10 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--precision",
-            type=click.Choice(["fp32", "bf16"]),
+            type=click.Choice(["fp32", "bf16", "int8"]),
             default="fp32",
             show_default=True,
-            help="bf16 is faster and may change labels near ties.",
+            help="bf16 and int8 are faster and may change labels near ties.",
         ),
         click.option(
             "--tta",

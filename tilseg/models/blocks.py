@@ -137,10 +137,18 @@ class Down(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         if self.conv is not None:
             return self.conv(x), None
-        if not self.indices:
-            return F.max_pool2d(x, 2), None
-        coarse = F.max_pool2d(x, 2)
-        return coarse, place_of_maximum(x, coarse)
+        coarse = halved(x) if not torch.is_grad_enabled() and not x.is_cuda else F.max_pool2d(x, 2)
+        return coarse, place_of_maximum(x, coarse) if self.indices else None
+
+
+def halved(x: Tensor) -> Tensor:
+    """The maximum of each 2x2 pixels of `x`, whose rows and columns are even, or NaN.
+
+    As `F.max_pool2d`, which on a CPU takes twice as long: it writes eight bytes for the place of
+    each maximum, whoever asks for it.
+    """
+    x = torch.maximum(x[..., ::2, :], x[..., 1::2, :])
+    return torch.maximum(x[..., ::2], x[..., 1::2])
 
 
 def place_of_maximum(x: Tensor, coarse: Tensor) -> Tensor:

@@ -6,10 +6,11 @@ Only `.safetensors` files are read: they hold numbers and text, and loading one 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -21,14 +22,15 @@ from torch import Tensor, nn
 from tilseg.card import Card, read_card
 from tilseg.errors import ModelError, ResourceError, UsageError, nearest
 from tilseg.heap import keep_freed_memory
-from tilseg.model import ARCHITECTURES, BandStatistics, Precision, Prediction, Tta
-from tilseg.models import scores, weights
+from tilseg.model import ARCHITECTURES, BandStatistics, Precision, Prediction, Ranges, Tta
+from tilseg.models import int8, scores, weights
 from tilseg.models.blocks import Network, fold
 from tilseg.models.symmetries import averaged
 from tilseg.receptive_field import ReceptiveField
 from tilseg.window import Size
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# Of the network's input and output.
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}
 # Memory held over memory needed: gaps between blocks in a heap that is kept (see heap.py).
 # Measured 1.1 to 1.7 over all up-samplings, widths 16 to 64.
 _KEPT = 2.0
@@ -40,7 +42,8 @@ class TorchModel:
     dtype: of weights and activations; float64 is for tests of exactness. Normalisation before
     them and all that follows the scores are float32, or float64 with it. threads: CPU threads
     of a prediction; None takes torch's own choice, and `threads` is then that number. tta: "d4"
-    averages the probabilities over flips and quarter turns of the input.
+    averages the probabilities over flips and quarter turns of the input. prepared: what to predict
+    with instead of the folded network in that dtype, made from it.
     """
 
     def __init__(
@@ -54,12 +57,12 @@ class TorchModel:
         dtype: torch.dtype = torch.float32,
         threads: int | None = None,
         tta: Tta = "none",
+        prepared: Callable[[nn.Module], nn.Module] | None = None,
     ) -> None:
         if device != "cpu":
             _be_reproducible_on_cuda()
-        folded = fold(network).requires_grad_(False).to(device=device, dtype=dtype)
-        # The library's own annotation of `to` forgets this form.
-        self.network: nn.Module = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        folded = fold(network).requires_grad_(False)
+        self.network = prepared(folded) if prepared else _placed(folded, device, dtype)
         self.card = card
         self.uri = uri
         self.sha256 = sha256
@@ -140,6 +143,12 @@ class TorchModel:
         found: Tensor = self.network(pixels[None].to(self.dtype))[0]
         row, col = (found.shape[1] - rows) // 2, (found.shape[2] - cols) // 2
         return found[:, row : row + rows, col : col + cols].to(self._wide).contiguous()
+
+
+def _placed(folded: nn.Module, device: str, dtype: torch.dtype) -> nn.Module:
+    # The library's own annotation of `to` forgets this form.
+    placed: nn.Module = folded.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return placed
 
 
 def _normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -227,12 +236,14 @@ def load(
     precision: Precision = "fp32",
     threads: int | None = None,
     tta: Tta = "none",
+    ranges: Ranges = (),
 ) -> TorchModel:
     """The model of a `.safetensors` file.
 
     Raises ModelError E-MODEL-FORMAT (not such a file, or damaged), E-MODEL-CARD (unknown
     architecture or parameter, or a card that contradicts its network), E-MODEL-WEIGHTS (names
-    or shapes that differ), E-MODEL-NAN; ResourceError E-NO-CUDA; UsageError E-OPTION.
+    or shapes that differ), E-MODEL-NAN, E-PRECISION-MODEL; ResourceError E-NO-CUDA,
+    E-PRECISION-DEVICE; UsageError E-OPTION.
     """
     path = Path(path)
     device = resolve_device(device)
@@ -242,6 +253,8 @@ def load(
         raise UsageError("E-OPTION", option="--tta", value=tta, allowed=", ".join(get_args(Tta)))
     card = read_card(path)
     network = build(card, path)
+    if precision == "int8":
+        _check_int8(network, path, device)
     content = weights.read(network, path)
     values = weights.parse(content, path)
     weights.check(network, values, path)
@@ -256,7 +269,22 @@ def load(
         dtype=DTYPES[precision],
         threads=threads,
         tta=tta,
+        prepared=functools.partial(int8.prepared, ranges=ranges) if precision == "int8" else None,
     )
+
+
+def precisions(path: str | os.PathLike[str], device: str) -> tuple[Precision, ...]:
+    """Those in which the model at `path` can be loaded on `device` of this machine."""
+    path = Path(path)
+    reason = int8.why_not(build(read_card(path), path)) or device != "cpu" or not int8.here()
+    return ("fp32", "bf16") if reason else ("fp32", "bf16", "int8")
+
+
+def _check_int8(network: Network, path: Path, device: str) -> None:
+    if reason := int8.why_not(network):
+        raise ModelError("E-PRECISION-MODEL", path=path, precision="int8", reason=reason)
+    if device != "cpu" or not int8.here():
+        raise ResourceError("E-PRECISION-DEVICE", precision="int8")
 
 
 def save_model(

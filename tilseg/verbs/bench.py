@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tilseg.calibration import calibrated
 from tilseg.card import read_card
 from tilseg.lanes import Lanes
-from tilseg.model import Model, Precision, load_model
+from tilseg.model import Model, Precision, Ranges, load_model
 from tilseg.plan import Plan
 from tilseg.reading import read_filled
 from tilseg.receptive_field import ReceptiveField
@@ -78,17 +79,20 @@ def bench(
     plan: Plan,
     *,
     seconds: float = 2.0,
-    precisions: Sequence[Precision] = get_args(Precision),
+    precisions: Sequence[Precision] | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> BenchReport:
     """Predict pixels from the middle of the plan's image in tiles of several sizes.
 
     The image is read before the clock starts; nothing is written. seconds: for each way.
-    progress: called with (ways done, ways in all). Raises what opening the plan's image and
+    precisions: None for all that this model and this machine have. progress: called with (ways done, ways in all). Raises what opening the plan's image and
     model raises.
     """
+    from tilseg.models import network
     from tilseg.models.cost import matrix_rate, operations, operations_per_pixel
 
+    precisions = precisions or network.precisions(plan.model, plan.device)
+    ranges = _ranges(plan) if "int8" in precisions else ()
     cpus, turns = plan.lanes * plan.threads, 1 if plan.tta == "none" else 8
     ways = list(_ways(plan, precisions))
     largest = Size(*(max(way.tile[axis] for way in ways) for axis in (0, 1)))
@@ -105,6 +109,7 @@ def bench(
             precision=way.precision,
             threads=way.threads,
             tta=plan.tta,
+            ranges=ranges,
         )
         rows, cols = _input(plan, way.tile)
         measured.append(prediction_rate(model, plan, pixels[:rows, :cols], way.at_once, seconds))
@@ -155,6 +160,16 @@ def prediction_rate(
         return kept / (time.perf_counter() - began)
     finally:
         lanes.close()
+
+
+def _ranges(plan: Plan) -> Ranges:
+    if plan.ranges:
+        return plan.ranges
+    source = open_planned(plan)
+    try:
+        return calibrated(plan, source).ranges
+    finally:
+        source.close()
 
 
 def _ways(plan: Plan, precisions: Sequence[Precision]) -> Iterator[_Way]:
