@@ -6,6 +6,7 @@ of the test, with their own configuration, key, socket and ports.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -14,18 +15,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
 
 PIPELINES = Path(__file__).parents[1] / "pipelines/cluster"
+# Seconds that anything may take.
+PATIENCE = 240
 # What each node has room for, twice.
 SMALL = ("--cpus-per-task=1", "--mem=1900M")
 # Of the model and images that `desk` makes; small tiles, so that a run has a middle.
 RUN = ("--model", "tiny.safetensors", "--tile", "64", "--threads", "1")
 
 NODES = ("n1", "n2")
+# The states that a job or a task does not leave any more, after squeue(1).
+_ENDS = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
+    *("PREEMPTED", "TIMEOUT"),
+}
 _DAEMONS = ("munged", "slurmctld", "slurmd")
 _SBIN = "/usr/sbin:/sbin"
 
@@ -46,6 +54,10 @@ SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmdTimeout=10
+# Patience with a machine that is busy, and with tests that ask for a job later.
+MessageTimeout=60
+BatchStartTimeout=60
+MinJobAge=3600
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SwitchType=switch/none
@@ -72,12 +84,14 @@ def missing() -> list[str]:
     return [name for name in (*_DAEMONS, "sbatch") if shutil.which(name, path=path) is None]
 
 
-def until(met: Callable[[], object], what: str, seconds: float = 120) -> None:
-    """Wait for what others do; fails with `what` when it does not come."""
-    end = time.monotonic() + seconds
+def until(met: Callable[[], object], what: str | Callable[[], str]) -> None:
+    """Wait for what others do, on a machine that may be busy; fails with `what` if it never comes."""
+    end = time.monotonic() + PATIENCE
     while not met():
-        assert time.monotonic() < end, f"{what} did not come within {seconds} s"
-        time.sleep(0.1)
+        if time.monotonic() > end:
+            told = what if isinstance(what, str) else what()
+            raise AssertionError(f"{told} did not come within {PATIENCE} s")
+        time.sleep(0.05)
 
 
 class Site:
@@ -94,9 +108,10 @@ class Site:
             "COLUMNS": "100",
         }
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self._folders: dict[str, Path] = {}
 
     def start(self) -> None:
-        """Both nodes idle."""
+        """Both nodes idle, after a first job. Raises OSError, AssertionError, SubprocessError."""
         self.folder.chmod(0o755)
         for name in ("munge", "state", *(f"spool-{node}" for node in NODES)):
             (self.folder / name).mkdir()
@@ -111,11 +126,34 @@ class Site:
         self._daemon(
             "munged", "--foreground", *(f"--{name}={path}" for name, path in places.items())
         )
-        until((munge / "sock").exists, "munge")
+        self._until_there((munge / "sock").exists, "the socket of munge")
         self._daemon("slurmctld", "-D", "-c")
+        self._until_there(lambda: self._run("scontrol", "ping").returncode == 0, "slurmctld")
         for node in NODES:
             self._start_node(node)
-        until(lambda: self._idle() == set(NODES), "two idle nodes", 30)
+        self._until_idle()
+        # A sandbox may let the daemons start and forbid what a job needs.
+        self.end(self.submit("--wrap=true", cwd=self.folder))
+
+    def _until_there(self, met: Callable[[], object], what: str) -> None:
+        """Wait for something of the daemons, which must all go on meanwhile."""
+
+        def dead() -> list[str]:
+            return [name for name, daemon in self._daemons.items() if daemon.poll() is not None]
+
+        until(lambda: dead() or met(), lambda: f"{what} ({self._last_words(self._daemons)})")
+        if ended := dead():
+            raise AssertionError(f"{ended[0]} ends by itself ({self._last_words(ended)})")
+
+    def _until_idle(self) -> None:
+        self._until_there(lambda: self._idle() == set(NODES), "two idle nodes")
+
+    def _last_words(self, daemons: Iterable[str]) -> str:
+        logs = {name: self._log(name).read_text(errors="replace") for name in daemons}
+        return "; ".join(f"{name}: {(log.splitlines() or [''])[-1]}" for name, log in logs.items())
+
+    def _log(self, daemon: str) -> Path:
+        return self.folder / f"{daemon}.log"
 
     def _configure(self) -> None:
         ports = _free_ports(1 + len(NODES))
@@ -133,7 +171,7 @@ class Site:
 
     def _daemon(self, program: str, *arguments: str, name: str = "") -> None:
         name = name or program
-        with (self.folder / f"{name}.log").open("ab") as log:
+        with self._log(name).open("ab") as log:
             self._daemons[name] = subprocess.Popen(
                 [program, *arguments],
                 env=self.environment,
@@ -151,7 +189,7 @@ class Site:
         for node in NODES:
             if f"slurmd-{node}" not in self._daemons:
                 self._start_node(node)
-        until(lambda: self._idle() == set(NODES), "two idle nodes", 60)
+        self._until_idle()
 
     def kill_daemon(self, node: str) -> None:
         """Kill a node's slurmd alone: its jobs go on, and the controller does not know."""
@@ -161,48 +199,56 @@ class Site:
 
     def kill_node(self, node: str) -> None:
         """Kill all that runs on a node, as a power cut does."""
-        theirs = [
-            process
-            for process in self._processes()
-            if process.environ().get("SLURMD_NODENAME") == node
-        ]
-        stepds = [parent for process in theirs for parent in process.parents() if _is_stepd(parent)]
         self.kill_daemon(node)
-        for process in {*stepds, *theirs}:
-            _kill(process)
+        _kill(self._processes(node))
 
     def _idle(self) -> set[str]:
         return set(self.user("sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split())
 
     def user(self, *command: str | Path, cwd: Path | None = None) -> str:
         """Run a command as a user does; returns its output."""
-        done = subprocess.run(
+        done = self._run(*command, cwd=cwd)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout
+
+    def _run(
+        self, *command: str | Path, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             list(map(str, command)),
             env=self.environment,
             cwd=cwd,
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE,
         )
-        assert done.returncode == 0, f"{command}: {done.stderr}"
-        return done.stdout
 
     def submit(self, *arguments: str | Path, cwd: Path) -> str:
         """sbatch; returns the number of the job."""
-        return self.user("sbatch", "--parsable", *arguments, cwd=cwd).strip()
+        job = self.user("sbatch", "--parsable", *arguments, cwd=cwd).strip()
+        self._folders[job] = cwd
+        return job
 
-    def state(self, job: str) -> str:
-        """The states of a job's tasks as squeue shows them; "" when it is over."""
-        shown = self.user("squeue", "-h", "-t", "all", "-o", "%i %T %N")
-        ours = [line.split() for line in shown.splitlines()]
-        going = [words[1:] for words in ours if words[0].split("_")[0] == job]
-        over = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
-        return " ".join(":".join(words) for words in going if words[0] not in over)
+    def log(self, job: str) -> str:
+        """All that a job and its tasks have said."""
+        logs = sorted(self._folders[job].glob(f"slurm-{job}[._]*"))
+        return "\n".join(log.read_text() for log in logs)
 
-    def wait(self, job: str, seconds: float = 120) -> None:
-        """Until no task of a job waits or runs."""
-        until(lambda: not self.state(job), f"the end of job {job} ({self.state(job)})", seconds)
+    def states(self, job: str) -> set[str]:
+        """The states of a job's tasks, such as PENDING of one that was put back into the queue."""
+        shown = self.user("squeue", "-h", "-t", "all", "-o", "%i %T").splitlines()
+        listed = [line.split() for line in shown]
+        return {state for name, state in listed if name.split("_")[0] == job}
+
+    def is_over(self, job: str) -> bool:
+        """Whether no task of a job waits, runs or will run again."""
+        return self.states(job) <= _ENDS
+
+    def end(self, job: str) -> None:
+        """Until a job is over; fails where it has not ended well."""
+        until(lambda: self.is_over(job), lambda: f"the end of job {job}, {self.states(job)},")
+        assert self.states(job) == {"COMPLETED"}, self.log(job)
 
     def jobs(self) -> set[str]:
         """Names of the jobs that wait or run."""
@@ -211,41 +257,31 @@ class Site:
     def running(self, node: str, program: str = "tilseg") -> list[psutil.Process]:
         """Processes of jobs on a node whose command has `program` for its name."""
         found = []
-        for process in self._processes():
-            words = process.cmdline()[:2]
-            here = process.environ().get("SLURMD_NODENAME") == node
-            if here and program in [Path(word).name for word in words]:
-                found.append(process)
+        for process in self._processes(node):
+            with contextlib.suppress(psutil.Error):
+                if program in [Path(word).name for word in process.cmdline()[:2]]:
+                    found.append(process)
         return found
 
-    def _processes(self) -> list[psutil.Process]:
-        """All that belongs to this site by its environment, daemons and steps included."""
+    def _processes(self, node: str | None = None) -> list[psutil.Process]:
+        """All that belongs to this site by its environment, or to the jobs on a node of it."""
+        wanted = {"SLURM_CONF": str(self.configuration)}
+        wanted |= {} if node is None else {"SLURMD_NODENAME": node}
         found = []
         for process in psutil.process_iter():
-            try:
-                if process.environ().get("SLURM_CONF") == str(self.configuration):
+            with contextlib.suppress(psutil.Error):
+                if wanted.items() <= process.environ().items():
                     found.append(process)
-            except psutil.Error:
-                continue
         return found
 
     def stop(self) -> None:
-        """End the jobs, then the daemons, munge last; remove the folder."""
-        try:
-            subprocess.run(
-                ["scancel", "--user", getpass.getuser()],
-                env=self.environment,
-                timeout=20,
-                check=False,
-            )
-            until(lambda: not self.jobs(), "the end of all jobs", 20)
-        finally:
-            for name in sorted(self._daemons, key=lambda name: name == "munged"):
-                self._daemons[name].kill()
-                self._daemons[name].wait()
-            for process in self._processes():
-                _kill(process)
-            shutil.rmtree(self.folder, ignore_errors=True)
+        """Kill the daemons, then what they leave; remove the folder."""
+        for daemon in self._daemons.values():
+            daemon.kill()
+            daemon.wait()
+        while left := self._processes():
+            _kill(left)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -256,13 +292,27 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _is_stepd(process: psutil.Process) -> bool:
-    return process.name() == "slurmstepd"
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    """End processes of jobs; first their slurmstepd, which would tell the controller of it."""
+    killed = [*_stepds(processes), *processes]
+    for process in killed:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    until(lambda: all(map(_is_dead, killed)), f"the end of {killed}")
 
 
-def _kill(process: psutil.Process) -> None:
+def _stepds(processes: Iterable[psutil.Process]) -> set[psutil.Process]:
+    found = set()
+    for process in processes:
+        # Not by their environment: they write their title over it.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.update(each for each in process.parents() if each.name() == "slurmstepd")
+    return found
+
+
+def _is_dead(process: psutil.Process) -> bool:
+    # In a container it may be that nobody collects the dead.
     try:
-        process.kill()
-        process.wait(10)
+        return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
-        return
+        return True

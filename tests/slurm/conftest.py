@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import tifffile
-from slurm_site import RUN, Site, missing
+from slurm_site import PATIENCE, RUN, Site, missing
 from tiny import STEADY, noise, save_tiny_model, tilseg
 
 
@@ -20,9 +21,9 @@ def site() -> Iterator[Site]:
     try:
         try:
             site.start()
-        except AssertionError as error:
+        except (AssertionError, KeyError, OSError, subprocess.SubprocessError) as error:
             # A sandbox may forbid what its daemons need.
-            pytest.skip(f"SLURM is installed, and does not start here: {error}")
+            pytest.skip(f"SLURM is installed, and does not start here: {error!r}")
         yield site
     finally:
         site.stop()
@@ -34,7 +35,7 @@ def desk(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("desk")
     save_tiny_model(folder / "tiny.safetensors", classes=3, normalization=STEADY)
     tifffile.imwrite(folder / "image.tif", noise(467, 331), tile=(64, 64), photometric="rgb")
-    tilseg("run", "image.tif", *RUN, "-o", "here.tilseg", cwd=folder, check=True)
+    tilseg("run", "image.tif", *RUN, "-o", "here.tilseg", cwd=folder, check=True, timeout=PATIENCE)
     return folder
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import tifffile
-from slurm_site import PIPELINES, Site, until
+from slurm_site import PATIENCE, PIPELINES, Site, until
 from tiny import STEADY, TILSEG, noise, save_tiny_model, tilseg, tree
 
 # Tiles so small that a block takes a second.
@@ -30,7 +30,7 @@ def desk(tmp_path_factory) -> Path:
     save_tiny_model(folder / "tiny.safetensors", classes=3, normalization=STEADY)
     tifffile.imwrite(folder / "image.tif", noise(911, 773), tile=(64, 64), photometric="rgb")
     (folder / "jobs.toml").write_text(JOBS)
-    tilseg(*RUN, "-o", "here.tilseg", cwd=folder, check=True)
+    tilseg(*RUN, "-o", "here.tilseg", cwd=folder, check=True, timeout=PATIENCE)
     return folder
 
 
@@ -41,7 +41,7 @@ def until_it_has_begun(site: Site, desk: Path, output: str, goes_on: Callable[[]
         there = journal.exists() and b'"crcs"' in journal.read_bytes()
         return there or not goes_on()
 
-    until(a_block_or_the_end, "the first block", 240)
+    until(a_block_or_the_end, "the first block")
 
 
 def workers(site: Site) -> list[str]:
@@ -53,10 +53,10 @@ def workers(site: Site) -> list[str]:
 def test_a_job_that_is_killed_is_replaced_and_nothing_is_lost(site, desk):
     order = ("--mem=1900M", "--cpus-per-task=1", PIPELINES / "workers.sbatch", *RUN[1:])
     job = site.submit(*order, "--config", "jobs.toml", "-o", "there.tilseg", cwd=desk)
-    until_it_has_begun(site, desk, "there.tilseg", lambda: site.state(job))
-    assert site.state(job), (desk / f"slurm-{job}.out").read_text()
+    until_it_has_begun(site, desk, "there.tilseg", lambda: not site.is_over(job))
+    assert not site.is_over(job), site.log(job)
     site.user("scancel", workers(site)[0])
-    site.wait(job, 240)
+    site.end(job)
     assert tree(desk / "there.tilseg") == tree(desk / "here.tilseg")
     # It leaves neither jobs nor keys behind.
     until(lambda: not site.jobs(), "the end of the workers' jobs")
@@ -75,9 +75,10 @@ def test_workers_that_lose_their_driver_end_their_jobs(site, desk):
     assert running.poll() is None, running.communicate()
     assert workers(site)
     running.kill()
-    running.communicate()
+    running.communicate(timeout=PATIENCE)
     until(lambda: not site.jobs(), "the end of the workers' jobs")
-    assert tilseg(*RUN, "-o", "lost.tilseg", cwd=desk).returncode == 0
+    again = tilseg(*RUN, "-o", "lost.tilseg", cwd=desk, timeout=PATIENCE)
+    assert again.returncode == 0, again.stderr
     assert tree(desk / "lost.tilseg") == tree(desk / "here.tilseg")
 
 
@@ -87,6 +88,7 @@ def test_what_slurm_refuses_is_said_at_once(site, desk):
         *(*RUN, "--cluster", "slurm", "--config", "other.toml", "-o", "none.tilseg"),
         cwd=desk,
         env=site.environment,
+        timeout=PATIENCE,
     )
     assert refused.returncode == 8
     assert refused.stderr.splitlines()[-1].startswith("error[E-CLUSTER]: SLURM refuses the jobs")
