@@ -11,6 +11,7 @@ speed: eight images; the time of the command over the sum of their prediction ti
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -29,7 +30,7 @@ import tifffile
 from common import big_image, model_file, show
 from memory import _MEASURED
 
-from tilseg.batches.record import Records, hashed
+from tilseg.batches.record import Records
 from tilseg.durable import seal, unseal
 
 _TILSEG = [sys.executable, "-c", _MEASURED]
@@ -107,9 +108,10 @@ def _copy_results(work: Path, numbers: range) -> None:
         shutil.copytree(work / "out" / "0000.tilseg", output)
         receipt["fingerprint"]["input"]["path"] = str(image.resolve())
         receipt["plan"]["source"] = str(image)
-        (output / "run.json").write_text(seal(receipt))
-        prints = hashed(receipt["fingerprint"])
-        records.write(replace(first, image=str(image), output=output.name, fingerprint=prints))
+        written = seal(receipt).encode()
+        (output / "run.json").write_bytes(written)
+        digest = hashlib.sha256(written).hexdigest()
+        records.write(replace(first, image=str(image), output=output.name, receipt=digest))
 
 
 def share(work: Path) -> None:

@@ -295,3 +295,20 @@ def test_a_disk_that_refuses_is_an_error_of_the_output(space, monkeypatch):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(OutputError, match=r"its folder .*nowhere does not exist"):
         Workspace(tmp_path / "nowhere" / "x.tilseg").check_parent()
+
+
+def test_what_is_missing_of_a_result_is_named(tmp_path):
+    """Files count wherever they lie, and links for what they lead to."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "0").touch()
+    final = tmp_path / "slide.tilseg"
+    (final / "mask.zarr" / "0" / "c").mkdir(parents=True)
+    (final / "mask.zarr" / "1").mkdir()
+    (final / "mask.zarr" / "0" / "c" / "0").touch()
+    (final / "linked").symlink_to(tmp_path / "elsewhere")
+    (final / "dangling").symlink_to(tmp_path / "nowhere")
+    there = ["mask.zarr/0/c/0", "linked/0"]
+    gone = ["dangling", "mask.tif", "mask.zarr/0/c/1", "mask.zarr/1", "mask.zarr/2/c/0"]
+    assert Workspace(final).missing({"files": dict.fromkeys(there + gone, "")}) == gone
+    nowhere = Workspace(tmp_path / "none.tilseg")
+    assert nowhere.missing({"files": {"mask.tif": ""}}) == ["mask.tif"]

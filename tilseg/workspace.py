@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class Workspace:
         self.result = self.partial / f"{_RESULT}{time.time_ns()}"
         self.plan = self.partial / "plan.json"
         self.single = single = SINGLE.get(final.suffix.lower())
-        self._receipt = final.with_name(f"{final.name}.json") if single else final / RECEIPT
+        self.receipt_file = final.with_name(f"{final.name}.json") if single else final / RECEIPT
         self._aux = final.with_name(f"{final.name}{_AUX}") if single == "mask.tif" else None
         self._old = final.parent / f".{final.name}.old"
         self._trash = final.parent / f".{final.name}.trash"
@@ -98,7 +99,7 @@ class Workspace:
     def places(self) -> tuple[Path, ...]:
         """All that a run may write, replace or remove."""
         hidden = (self.partial, self._old, self._trash, self.lock.path)
-        return (self.final, self._receipt, *([self._aux] if self._aux else []), *hidden)
+        return (self.final, self.receipt_file, *([self._aux] if self._aux else []), *hidden)
 
     def check_parent(self) -> None:
         """Raises OutputError E-OUTPUT-PARENT unless the output's folder can be written,
@@ -161,11 +162,11 @@ class Workspace:
     def check_ours(self) -> None:
         """Raises ExistsError E-EXISTS-FOREIGN where anything that tilseg did not make is in the
         way; a result whose receipt is damaged is still ours."""
-        places = [self.final, *([self._receipt] if self.single else []), self._aux]
+        places = [self.final, *([self.receipt_file] if self.single else []), self._aux]
         there = [path for path in places if path is not None and os.path.lexists(path)]
         if there:
             try:
-                written = self._receipt.read_bytes()
+                written = self.receipt_file.read_bytes()
             except OSError:
                 written = b""
             # Most names of a receipt's fields outlive the damage of a few bytes.
@@ -179,7 +180,7 @@ class Workspace:
         """
         self.check_ours()
         try:
-            named = [*unseal(self._receipt.read_bytes())["files"], RECEIPT]
+            named = [*unseal(self.receipt_file.read_bytes())["files"], RECEIPT]
         except (OSError, ValueError):
             named = None
         ownership.check_nothing_added(self.final, named, self.single or "")
@@ -198,13 +199,15 @@ class Workspace:
         if not os.path.lexists(self.final):
             return None
         try:
-            return unseal(self._receipt.read_bytes())
+            return unseal(self.receipt_file.read_bytes())
         except (OSError, ValueError):
             raise ExistsError("E-EXISTS-DAMAGED", path=self.final) from None
 
     def missing(self, receipt: dict[str, Any]) -> list[str]:
         """Files that the receipt of the result in place names and that are not there."""
-        return sorted(name for name in receipt["files"] if not place_of(self.final, name).is_file())
+        # A network disk lists folders far sooner than it tells of thousands of files one by one.
+        unseen = set(receipt["files"]).difference(_files_below(str(self.final)))
+        return sorted(name for name in unseen if not place_of(self.final, name).is_file())
 
     def unfinished(self) -> dict[str, Any] | None:
         """The fingerprint and frozen plan of an unfinished run; None when there is none.
@@ -265,7 +268,7 @@ class Workspace:
             self.check_replaceable()
             self.lock.check()
             if self.single:
-                write_durably(self._receipt, (self.result / RECEIPT).read_text())
+                write_durably(self.receipt_file, (self.result / RECEIPT).read_text())
             self._put_in_place()
             if self.lock.is_mine():
                 self.discard()
@@ -273,7 +276,7 @@ class Workspace:
     def _is_announced(self) -> bool:
         """Whether the receipt of the finished result is in place, but not yet the result."""
         try:
-            announced = self._receipt.read_bytes() == (self.result / RECEIPT).read_bytes()
+            announced = self.receipt_file.read_bytes() == (self.result / RECEIPT).read_bytes()
         except OSError:
             return False
         return announced and self._ready.exists()
@@ -297,10 +300,23 @@ class Workspace:
     def _put_beside(self, aux: Path) -> None:
         """What the new mask has beside it, or nothing in place of what the old one had."""
         name = f"{self.single}{_AUX}"
-        if name not in unseal(self._receipt.read_bytes())["files"]:
+        if name not in unseal(self.receipt_file.read_bytes())["files"]:
             remove(aux)
         elif (self.result / name).exists():
             (self.result / name).replace(aux)
+
+
+def _files_below(folder: str, below: str = "") -> Iterator[str]:
+    """The names of all files in a folder, relative to it; none where it is no folder."""
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_file():
+            yield below + entry.name
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _files_below(entry.path, f"{below}{entry.name}/")
 
 
 def place_of(final: Path, name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import re
 import shutil
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import tifffile
+from damage import flip_bit
 from forking import Command, Commands
 from tiny import STEADY, noise, save_tiny_model, tree
 
@@ -118,7 +120,7 @@ def test_where_all_is_done_no_network_is_loaded(commands):
     assert again.stderr == ""
 
 
-@pytest.mark.parametrize("change", ["options", "image", "result"])
+@pytest.mark.parametrize("change", ["options", "image", "result", "receipt"])
 def test_what_is_not_as_it_was_asked_for_is_not_skipped(commands, change):
     folder = commands.folder
     shutil.copy(folder / "slides" / "s1.tif", folder / f"{change}.tif")
@@ -130,11 +132,13 @@ def test_what_is_not_as_it_was_asked_for_is_not_skipped(commands, change):
         more = ("--min-area", "9")
     elif change == "image":
         (folder / f"{change}.tif").touch()
-    else:
+    elif change == "result":
         (result / "mask.tif").unlink()
+    else:
+        flip_bit(result / "run.json", random.Random(1))
     refused = commands.run(*order, *RUN, *more)
     assert refused.poll() == 13
-    assert "[E-EXISTS]" in refused.stderr
+    assert ("[E-EXISTS-DAMAGED]" if change == "receipt" else "[E-EXISTS]") in refused.stderr
     renewed = commands.run(*order, *RUN, *more, "--overwrite")
     assert renewed.poll() == 0, renewed.stderr
     assert _computed(renewed) == [f"{change}.tif"]

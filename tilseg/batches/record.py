@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -25,11 +25,12 @@ Status = Literal["complete", "degraded", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """image: from the root on. output: its name in the folder of results, or from the root on. error, message: id and words of what failed. seconds: of its blocks
-    and its publication. summary: the content of summary.json. thumbnail: a JPEG, or nothing.
+    """image: from the root on. output: its name in the folder of results, or from the root on.
+    error, message: id and words of what failed. seconds: of its blocks and its publication.
+    summary: the content of summary.json. thumbnail: a JPEG, or nothing.
 
-    request: what was asked for, as `tilseg.batches.request` tells it. fingerprint: of the result,
-    hashed.
+    request: what was asked for, as `tilseg.batches.request` tells it. receipt: sha256 of the bytes
+    of the result's receipt.
     """
 
     image: str
@@ -39,7 +40,7 @@ class Record:
     message: str = ""
     seconds: float = 0.0
     request: str = ""
-    fingerprint: str = ""
+    receipt: str = ""
     summary: dict[str, Any] = field(default_factory=dict)
     thumbnail: str = ""
 
@@ -89,7 +90,12 @@ class Records:
         return self.folder.parent / record.output
 
     def __iter__(self) -> Iterator[Record]:
-        for path in sorted(self.folder.glob("*.json")):
+        yield from self.but(())
+
+    def but(self, names: Iterable[str]) -> Iterator[Record]:
+        """All records but those of the results with these names, which are not read."""
+        left_out = set(map(self._file, names))
+        for path in sorted(set(self.folder.glob("*.json")) - left_out):
             record = _read(path)
             if record is not None:
                 yield record

@@ -63,9 +63,9 @@ def lines(
             yield Line(image.image, image.output, WAITING, "", None)
         else:
             yield Line(image.image, image.output, record.status, record.message, record)
-    for record in records:
+    for record in records.but(seen):
         output = records.output(record)
-        if record.output not in seen and record.status != "failed" and output.exists():
+        if record.status != "failed" and output.exists():
             yield Line(record.image, output, record.status, record.message, record)
 
 

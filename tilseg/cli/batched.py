@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -132,7 +133,8 @@ def run_batch(
                 _segment(todo, len(mine), records, options, stop, held)
         finally:
             write_overview(records, lambda: lines(named, records, held))
-    _tell(folder, list(lines(mine, records, held))[: len(mine)], as_json=as_json)
+    ended = list(islice(lines(mine, records, held), len(mine)))
+    _tell(folder, ended, as_json=as_json)
 
 
 def _left(

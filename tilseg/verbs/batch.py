@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Protocol
 
 from tilseg.batches.naming import BatchImage
-from tilseg.batches.record import Record, Records, hashed
+from tilseg.batches.record import Record, Records
 from tilseg.batches.thumbnail import thumbnail
+from tilseg.card import file_sha256
 from tilseg.errors import LockedError, Stopped, TilsegError
 from tilseg.names import file_names, is_address
 from tilseg.ownership import check_apart
@@ -204,8 +205,6 @@ class Batch:
             self.watch.progress(progress)
 
     def _note(self, image: BatchImage, start: Start, report: RunReport) -> None:
-        receipt = start.space.receipt()
-        assert receipt is not None
         assert report.status != "unfinished"
         small = thumbnail(image.output, start.plan, start.card)
         self._end(
@@ -216,7 +215,7 @@ class Batch:
                 status=report.status,
                 seconds=report.summary["seconds"]["total"],
                 request=self.order.request(image),
-                fingerprint=hashed(receipt["fingerprint"]),
+                receipt=file_sha256(start.space.receipt_file),
                 summary=report.summary,
                 thumbnail=base64.b64encode(small).decode(),
             ),
