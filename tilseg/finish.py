@@ -64,8 +64,9 @@ class Finisher:
     """Makes the files of a result in the folder `result`, from the stores in `folder`.
 
     measuring: how blocks were measured. outputs: masks that are wanted. inexact: what tiling and
-    precision change, see `tilseg.exactness`. fingerprint: of the run, for the receipt. single: the result is one
-    file. report: called with (phase, pixels done, pixels).
+    precision change, see `tilseg.exactness`. fingerprint: of the run, for the receipt. single: the
+    result is one file. report: called with (phase, pixels done, pixels). Methods take the records
+    of all blocks, by index and in that order.
     Every method may be killed and called again, and ends in the same bytes.
     """
 
@@ -230,9 +231,9 @@ class Finisher:
                 stores,
                 read,
                 regions,
-                [records[index] for index in sorted(records)],
+                list(records.values()),
                 # Nothing of when or in how many starts it was made.
-                self._summary(records, regions, kept=0, seconds={}),
+                self.summary(records, regions, kept=0, seconds={}),
                 self.inexact,
                 self.outputs,
                 described_files(path.name for path in self.result.iterdir()),
@@ -241,7 +242,7 @@ class Finisher:
         write_durably(self.result / REPORT, page)
         self.report("report", self.plan.grid.shape.area, self.plan.grid.shape.area)
 
-    def _summary(
+    def summary(
         self,
         records: Mapping[int, BlockRecord],
         regions: RegionTable | None,
@@ -249,27 +250,20 @@ class Finisher:
         kept: int,
         seconds: dict[str, float],
     ) -> dict[str, Any]:
+        """The content of summary.json; see `tilseg.receipt.summarise`."""
         return summarise(
             self.plan,
             self._georef,
             self.card,
             self.measuring.world,
-            [records[index] for index in sorted(records)],
+            list(records.values()),
             regions,
             kept=kept,
             seconds=seconds,
         )
 
-    def write_texts(
-        self,
-        records: Mapping[int, BlockRecord],
-        regions: RegionTable | None,
-        *,
-        kept: int,
-        seconds: dict[str, float],
-    ) -> dict[str, Any]:
-        """summary.json and, last of all, the receipt, which holds it too; returns the summary."""
-        summary = self._summary(records, regions, kept=kept, seconds=seconds)
+    def write_texts(self, records: Mapping[int, BlockRecord], summary: dict[str, Any]) -> None:
+        """summary.json and, last of all, the receipt, which holds it too."""
         if not self.single:
             write_durably(self.result / "summary.json", json.dumps(summary, indent=1))
             self._write_tissue()
@@ -284,11 +278,10 @@ class Finisher:
             notes=self.source.notes,
             card=self.card,
             inexact=self.inexact,
-            records=[records[index] for index in sorted(records)],
+            records=list(records.values()),
             result=self.result,
         )
         write_durably(self.result / RECEIPT, seal(content))
-        return summary
 
     def _write_stac(self) -> None:
         if not self._georef.is_map:

@@ -9,14 +9,12 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from tilseg.batches.naming import BatchImage
+from tilseg.cli.terminal import Display
 from tilseg.errors import printable
 from tilseg.names import file_names
 
@@ -24,17 +22,20 @@ if TYPE_CHECKING:
     from tilseg.batches.record import Record
     from tilseg.verbs.stages import Progress as RunProgress
 
-_log = logging.getLogger("tilseg")
 
-
-class BatchDisplay(logging.Handler):
+class BatchDisplay(Display):
     """Shows the progress of the images `todo`, of `total`; the others were done already.
 
     Time is shared out by the size of the files, which is known before any of them is opened.
     """
 
     def __init__(self, todo: Sequence[BatchImage], total: int) -> None:
-        super().__init__(logging.INFO)
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %"),
+            TimeRemainingColumn(),
+        )
         self._weights = {str(image.output): _weight(image) for image in todo}
         self._all = sum(self._weights.values())
         self._total = total
@@ -44,51 +45,27 @@ class BatchDisplay(logging.Handler):
         self._began = time.monotonic()
         self._said: set[str] = set()
         self._lock = threading.Lock()
-        self._console = Console(stderr=True)
         self._now: BatchImage | None = None
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:3.0f} %"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=self._all)
-
-    def __enter__(self) -> Self:
-        _log.addHandler(self)
-        _log.setLevel(logging.INFO)
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-        _log.removeHandler(self)
+        self._task = self.bar.add_task("", total=self._all)
 
     def emit(self, record: logging.LogRecord) -> None:
         """A line above the bar; what is said of every image is said once."""
         message = record.getMessage()
         if message not in self._said:
             self._said.add(message)
-            self._console.print(Text(printable(message)), soft_wrap=True)
+            super().emit(record)
 
     def begun(self, image: BatchImage) -> None:
         """The network turns to an image."""
         self._now = image
         words = f"image {self._ended + 1:,} of {self._total:,} {Path(image.image).name}"
-        self._bar.update(self._task, description=printable(words))
+        self.bar.update(self._task, description=printable(words))
 
     def progress(self, progress: RunProgress) -> None:
         """The image in the network is so far."""
         if self._now is not None and progress.total:
             part = self._weights[str(self._now.output)] * progress.done / progress.total
-            self._bar.update(self._task, completed=min(self._done + part, self._all))
+            self.bar.update(self._task, completed=min(self._done + part, self._all))
 
     def ended(self, image: BatchImage, record: Record, *, computed: bool) -> None:
         """An image is done, or has failed."""
@@ -97,7 +74,7 @@ class BatchDisplay(logging.Handler):
             weight = self._weights[str(image.output)]
             self._done += weight
             self._worked += weight if record.status != "failed" and computed else 0
-            if self._bar.disable:
+            if self.bar.disable:
                 print(self._line(record, computed), file=sys.stderr, flush=True)
 
     def _line(self, record: Record, computed: bool) -> str:

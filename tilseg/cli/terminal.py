@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -52,32 +52,21 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed / 1e6:.2f} Mpix/s")
 
 
-class ProgressDisplay(logging.Handler):
-    """Shows the progress of a run, and what it has to say, on stderr."""
+class Display(logging.Handler):
+    """While it is entered, what tilseg has to say, on stderr, and `bar` below it.
 
-    def __init__(self) -> None:
+    columns: of the bar, which is disabled where stderr is no terminal.
+    """
+
+    def __init__(self, *columns: ProgressColumn) -> None:
         super().__init__(logging.INFO)
         self._console = Console(stderr=True)
-        self._bar = (
-            Progress(
-                TextColumn("{task.description:12}"),
-                BarColumn(),
-                TextColumn("{task.percentage:3.0f} %"),
-                _Rate(),
-                TimeRemainingColumn(),
-                console=self._console,
-            )
-            if self._console.is_terminal
-            else None
-        )
-        self._tasks: dict[str, Any] = {}
-        self._lines: dict[str, _Lines] = {}
+        self.bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
 
-    def __enter__(self) -> ProgressDisplay:
+    def __enter__(self) -> Self:
         _log.addHandler(self)
         _log.setLevel(logging.INFO)
-        if self._bar:
-            self._bar.start()
+        self.bar.start()
         return self
 
     def __exit__(
@@ -86,13 +75,29 @@ class ProgressDisplay(logging.Handler):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar:
-            self._bar.stop()
+        # Rich 13 ends a disabled one with an empty line.
+        if not self.bar.disable:
+            self.bar.stop()
         _log.removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """A line above the bar."""
         self._console.print(_text(record.getMessage()), soft_wrap=True)
+
+
+class ProgressDisplay(Display):
+    """Shows the progress of a run."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            TextColumn("{task.description:12}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %"),
+            _Rate(),
+            TimeRemainingColumn(),
+        )
+        self._tasks: dict[str, Any] = {}
+        self._lines: dict[str, _Lines] = {}
 
     def update(self, progress: RunProgress) -> None:
         """Show one step of a run."""
@@ -100,14 +105,14 @@ class ProgressDisplay(logging.Handler):
 
     def advance(self, phase: str, done: int, total: int) -> None:
         """Show that `done` of `total` pixels of a phase are done; phases appear as they begin."""
-        if self._bar is None:
+        if self.bar.disable:
             if phase not in self._lines:
                 self._lines[phase] = _Lines(_PHASES[phase], done)
             self._lines[phase].update(done, total)
         elif phase not in self._tasks:
-            self._tasks[phase] = self._bar.add_task(_PHASES[phase], completed=done, total=total)
+            self._tasks[phase] = self.bar.add_task(_PHASES[phase], completed=done, total=total)
         else:
-            self._bar.update(self._tasks[phase], completed=done, total=total)
+            self.bar.update(self._tasks[phase], completed=done, total=total)
 
 
 class _Lines:

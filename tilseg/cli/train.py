@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
+from tilseg.cli.terminal import Display, print_facts, print_table
 from tilseg.cli.training_file import make_config
 from tilseg.cli.training_options import TrainCommand, training_options
-from tilseg.errors import OutputError, UsageError, printable
+from tilseg.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from tilseg.training.config import Config
     from tilseg.training.course import TrainReport
     from tilseg.training.loop import Progress as Step
-
-_log = logging.getLogger("tilseg")
 
 _LINE_SECONDS = 10.0
 
@@ -79,38 +76,19 @@ def _write_preview(config: Config, path: Path) -> None:
     click.echo(f"preview {path}")
 
 
-class _Display(logging.Handler):
-    """Progress on stderr, a bar on a terminal, plain lines elsewhere; and what is logged."""
+class _Display(Display):
+    """Progress on stderr, a bar on a terminal, plain lines elsewhere."""
 
     def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        console = Console(stderr=True)
-        columns = (
+        super().__init__(
             TextColumn("training"),
             BarColumn(),
             TextColumn("{task.percentage:3.0f} %  {task.fields[facts]}"),
             TimeRemainingColumn(),
         )
-        self._bar = Progress(*columns, console=console) if console.is_terminal else None
+        self._task = self.bar.add_task("training", total=1.0, facts="")
         self._scores = ""
         self._shown = -_LINE_SECONDS
-
-    def __enter__(self) -> _Display:
-        _log.addHandler(self)
-        _log.setLevel(logging.INFO)
-        if self._bar:
-            self._task = self._bar.add_task("training", total=1.0, facts="")
-            self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar:
-            self._bar.stop()
-        _log.removeHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """A line above the bar."""
-        print(printable(record.getMessage()), file=sys.stderr, flush=True)
 
     def update(self, step: Step) -> None:
         if step.scores is not None:
@@ -119,8 +97,8 @@ class _Display(logging.Handler):
             found = (f"{name} {_cell(figures[key])}" for name, key in names.items())
             self._scores = f", validation {', '.join(found)}"
         facts = f"step {step.step}, loss {step.loss:.3f}, {step.rate:.2f} Mpix/s{self._scores}"
-        if self._bar:
-            self._bar.update(self._task, completed=step.done, facts=facts)
+        if not self.bar.disable:
+            self.bar.update(self._task, completed=step.done, facts=facts)
             return
         now = time.monotonic()
         if step.scores is not None or now - self._shown >= _LINE_SECONDS:
@@ -153,8 +131,6 @@ def _print(report: TrainReport, as_json: bool) -> None:
 
 def _print_tables(report: TrainReport) -> None:
     """What the model scores on the images held out, and where to look next."""
-    from tilseg.cli.terminal import print_facts, print_table
-
     metrics = report.metrics
     rows = {"all": metrics, **metrics.get("groups", {})}
     cells = [(name, *(_cell(own[key]) for key in _HEADS)) for name, own in rows.items()]

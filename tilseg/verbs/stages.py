@@ -376,7 +376,8 @@ class Start:
     def publish(self) -> RunReport:
         """Make the files of the result from its blocks, and give it its name."""
         assert self.journal is not None
-        records, kept = self.journal.records, self.kept
+        # In raster order, however they came.
+        records, kept = dict(sorted(self.journal.records.items())), self.kept
         level0 = tree_bytes(self.stores / MASK / "0" / "c")
         check_disk(self.space.final, self._need(level0), level0)
         finisher = Finisher(
@@ -400,15 +401,13 @@ class Start:
         finisher.write_report(records, measured)
         finish = time.perf_counter() - began
         seconds = {"predict": self.seconds["predict"], "finish": finish}
-        summary = finisher.write_texts(
-            records,
-            None if measured is None else measured[1],
-            kept=kept,
-            seconds={**seconds, "total": self.seconds["begin"] + sum(seconds.values())},
-        )
+        seconds["total"] = self.seconds["begin"] + sum(seconds.values())
+        regions = None if measured is None else measured[1]
+        summary = finisher.summary(records, regions, kept=kept, seconds=seconds)
+        finisher.write_texts(records, summary)
         self._recheck_input()
         self.space.publish()
-        bad = tuple(tile for index in sorted(records) for tile in records[index].bad)
+        bad = tuple(tile for record in records.values() for tile in record.bad)
         status: Literal["complete", "degraded"] = "degraded" if bad else "complete"
         done = summary["blocks"]["done"]
         return RunReport(status, self.space.final, True, done, kept, bad, summary)
