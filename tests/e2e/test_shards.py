@@ -2,60 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import time
-from pathlib import Path
 
 import pytest
-import tifffile
-from forking import Command, Commands
-from tiny import STEADY, noise, save_tiny_model, tree
-
-import tilseg
-
-SHAPE = (467, 331)
-RUN = ("--model", "tiny.safetensors", "--tile", "64", "--threads", "1")
+from forking import Commands
+from undisturbed import RUN, blocks, equals_whole, lay_out, make_whole, until_blocks
 
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory):
     """Forked commands in a folder with an image and models, and its undisturbed result."""
     folder = tmp_path_factory.mktemp("desk")
-    save_tiny_model(folder / "tiny.safetensors", classes=3, normalization=STEADY)
-    save_tiny_model(folder / "other.safetensors", classes=3, seed=1)
-    tifffile.imwrite(folder / "slide.tif", noise(*SHAPE), tile=(64, 64), photometric="rgb")
+    lay_out(folder)
     with Commands(folder) as found:
-        done = found.run("run", "slide.tif", *RUN, "-o", "whole.tilseg")
-        assert done.poll() == 0, done.stderr
+        make_whole(found)
         yield found
 
 
 def _order(name: str, shard: str, *more: str) -> tuple[str, ...]:
     return ("run", "slide.tif", *RUN, "-o", name, "--shard", shard, *more)
-
-
-def _equals_whole(folder: Path, name: str) -> bool:
-    assert tilseg.verify(folder / name) == []
-    assert not list(folder.glob(f".{name}*"))
-    content = []
-    for result in (folder / name, folder / "whole.tilseg"):
-        summary = json.loads((result / "summary.json").read_bytes())
-        del summary["seconds"], summary["blocks"]
-        content.append({**tree(result), "summary": summary})
-    return bool(content[0] == content[1])
-
-
-def _blocks(folder: Path, name: str) -> int:
-    """Lines about finished blocks in all journals of an unfinished run."""
-    journals = folder.glob(f".{name}.partial/journal-*.jsonl")
-    return sum(path.read_bytes().count(b'"crcs"') for path in journals)
-
-
-def _until(command: Command, folder: Path, name: str, blocks: int) -> None:
-    while command.poll() is None and _blocks(folder, name) < blocks:
-        time.sleep(0.002)
 
 
 def test_shards_one_after_the_other_end_in_the_same_bytes(commands):
@@ -68,7 +35,7 @@ def test_shards_one_after_the_other_end_in_the_same_bytes(commands):
     last = commands.run(*_order(name, "3/4"))
     assert last.poll() == 0, last.stderr
     assert re.search(r"^table +turns.tilseg/regions.csv$", last.stdout, re.M)
-    assert _equals_whole(commands.folder, name)
+    assert equals_whole(commands.folder, name)
     again = commands.run(*_order(name, "2/4"))
     assert again.poll() == 0
     assert "nothing to do" in again.stdout
@@ -81,7 +48,7 @@ def test_all_shards_at_once_with_copies_of_each_publish_once(commands):
     codes = [command.wait() for command in started]
     assert set(codes) <= {0, 11}
     assert all(0 in codes[k : k + 2] for k in (0, 2, 4))
-    assert _equals_whole(commands.folder, name)
+    assert equals_whole(commands.folder, name)
     published = [
         command
         for command in started
@@ -96,17 +63,17 @@ def test_shards_are_killed_and_run_again(commands):
     folder = commands.folder
     for _ in range(12):
         two = [commands.start(*_order(name, f"{k}/2")) for k in (1, 2)]
-        _until(two[0], folder, name, _blocks(folder, name) + rng.randint(1, 4))
+        until_blocks(two[0], folder, name, blocks(folder, name) + rng.randint(1, 4))
         time.sleep(rng.uniform(0, 0.05))
         for command in two:
             command.kill()
             command.wait()
-        if _blocks(folder, name) >= 9 or (folder / name).exists():
+        if blocks(folder, name) >= 9 or (folder / name).exists():
             break
     for k in (2, 1):
         last = commands.run(*_order(name, f"{k}/2"))
         assert last.poll() == 0, last.stderr
-    assert _equals_whole(folder, name)
+    assert equals_whole(folder, name)
 
 
 def test_the_one_that_publishes_is_killed_and_finish_takes_over(commands):
@@ -124,7 +91,7 @@ def test_the_one_that_publishes_is_killed_and_finish_takes_over(commands):
     assert not (folder / name).exists()
     finished = commands.run("finish", name)
     assert finished.poll() == 0, finished.stderr
-    assert _equals_whole(folder, name)
+    assert equals_whole(folder, name)
     assert "nothing to do" in commands.run("finish", name).stdout
 
 
@@ -134,7 +101,7 @@ def test_a_damaged_block_of_any_shard_is_computed_again(commands):
     shards = sorted(folder.glob(f".{name}.partial/result.*/mask.zarr/0/c/*/*"))
     shards[2].write_bytes(b"")
     assert commands.run(*_order(name, "2/2")).poll() == 0
-    assert _equals_whole(folder, name)
+    assert equals_whole(folder, name)
 
 
 def test_another_number_of_shards_and_a_plain_run_go_on(commands):
@@ -145,7 +112,7 @@ def test_another_number_of_shards_and_a_plain_run_go_on(commands):
     plain = commands.run("run", "slide.tif", *RUN, "-o", name)
     assert "resuming: 8 of 12 blocks verified" in plain.stderr
     assert plain.poll() == 0
-    assert _equals_whole(folder, name)
+    assert equals_whole(folder, name)
 
 
 def test_shards_of_different_plans_are_refused(commands):
@@ -157,13 +124,13 @@ def test_shards_of_different_plans_are_refused(commands):
     assert "E-PARTIAL" in other.stderr
     assert "model (" in other.stderr
     assert commands.run(*_order(name, "2/2")).poll() == 0
-    assert _equals_whole(commands.folder, name)
+    assert equals_whole(commands.folder, name)
 
 
 def test_a_plain_run_waits_for_no_living_shard(commands):
     name, folder = "alive.tilseg", commands.folder
     shard = commands.start(*_order(name, "1/2"))
-    _until(shard, folder, name, 2)
+    until_blocks(shard, folder, name, 2)
     shard.signal(19)
     plain = commands.run("run", "slide.tif", *RUN, "-o", name)
     assert plain.poll() == 11
@@ -171,20 +138,20 @@ def test_a_plain_run_waits_for_no_living_shard(commands):
     shard.signal(18)
     assert shard.wait() == 0, shard.stderr
     assert commands.run(*_order(name, "2/2")).poll() == 0
-    assert _equals_whole(folder, name)
+    assert equals_whole(folder, name)
 
 
 def test_a_shard_whose_lock_is_broken_ends(commands):
     name, folder = "broken.tilseg", commands.folder
     first = commands.start(*_order(name, "1/2"))
-    _until(first, folder, name, 2)
+    until_blocks(first, folder, name, 2)
     first.signal(19)
     assert commands.run(*_order(name, "1/2")).poll() == 11
     assert commands.run(*_order(name, "1/2", "--break-lock")).poll() == 0
     first.signal(18)
     assert first.wait() == 11
     assert commands.run(*_order(name, "2/2")).poll() == 0
-    assert _equals_whole(folder, name)
+    assert equals_whole(folder, name)
 
 
 def test_what_makes_no_sense_is_one_line(commands):

@@ -17,59 +17,28 @@ import rasterio
 import tifffile
 import zarr
 from damage import damage, flip_bit
-from forking import Command, Commands
+from forking import Commands
 from rasterio.transform import from_origin
-from tiny import STEADY, noise, save_tiny_model, tree
+from tiny import noise, tree
+from undisturbed import RUN, SHAPE, blocks, equals_whole, lay_out, make_whole, until_blocks
 
 import tilseg
 from tilseg.errors import DamageError
-
-SHAPE = (467, 331)
-RUN = ("--model", "tiny.safetensors", "--tile", "64", "--threads", "1")
 
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory):
     """Forked commands in a folder with images and models, and their undisturbed results."""
     folder = tmp_path_factory.mktemp("desk")
-    save_tiny_model(folder / "tiny.safetensors", classes=3, normalization=STEADY)
-    save_tiny_model(folder / "other.safetensors", classes=3, seed=1)
-    pixels = noise(*SHAPE)
-    tifffile.imwrite(folder / "slide.tif", pixels, tile=(64, 64), photometric="rgb")
+    pixels = lay_out(folder)
     place = {"crs": "EPSG:32633", "transform": from_origin(4e5, 5e6, 0.5, 0.5)}
     size = {"height": SHAPE[0], "width": SHAPE[1], "count": 3, "dtype": "uint8"}
     with rasterio.open(folder / "scene.tif", "w", driver="GTiff", **size, **place) as scene:
         scene.write(pixels.transpose(2, 0, 1))
     with Commands(folder, preload=("deadly",)) as found:
         for image in ("slide", "scene"):
-            done = found.run("run", f"{image}.tif", *RUN, "-o", f"whole-{image}.tilseg")
-            assert done.poll() == 0, done.stderr
+            make_whole(found, image)
         yield found
-
-
-def _content(result: Path) -> dict[str, Any]:
-    """All of a result that may not depend on what happened on the way."""
-    summary = json.loads((result / "summary.json").read_bytes())
-    del summary["seconds"], summary["blocks"]
-    return {**tree(result), "summary": summary}
-
-
-def _equals_whole(commands: Commands, name: str, image: str = "slide") -> bool:
-    folder = commands.folder
-    assert tilseg.verify(folder / name) == []
-    assert not list(folder.glob(f".{name}*"))
-    return _content(folder / name) == _content(folder / f"whole-{image}.tilseg")
-
-
-def _journal(commands: Commands, name: str) -> int:
-    """Finished blocks of an unfinished run."""
-    path = commands.folder / f".{name}.partial" / "journal-0.jsonl"
-    return path.read_bytes().count(b'"crcs"') if path.exists() else 0
-
-
-def _until(command: Command, commands: Commands, name: str, blocks: int) -> None:
-    while command.poll() is None and _journal(commands, name) < blocks:
-        time.sleep(0.002)
 
 
 @pytest.mark.parametrize(("image", "seed"), [("slide", 5), ("scene", 6)])
@@ -80,7 +49,8 @@ def test_killed_and_damaged_it_ends_in_the_same_bytes(commands, image, seed):
     for _ in range(8):
         command = commands.start("run", f"{image}.tif", *RUN, "-o", name)
         if rng.random() < 0.6:
-            _until(command, commands, name, _journal(commands, name) + rng.randint(1, 6))
+            kept = blocks(commands.folder, name)
+            until_blocks(command, commands.folder, name, kept + rng.randint(1, 6))
         else:
             partial = commands.folder / f".{name}.partial"
             while command.poll() is None and not list(partial.glob("result.*/summary.json")):
@@ -95,53 +65,54 @@ def test_killed_and_damaged_it_ends_in_the_same_bytes(commands, image, seed):
             damage(partial, rng)
     last = commands.run("run", f"{image}.tif", *RUN, "-o", name)
     assert last.poll() == 0, last.stderr
-    assert _equals_whole(commands, name, image)
+    assert equals_whole(commands.folder, name, image)
 
 
 def test_a_resumed_run_says_how_many_blocks_it_verified(commands):
     name = "resumed.tilseg"
     _killed(commands, name, "run", "slide.tif", *RUN, "-o", name)
-    kept = _journal(commands, name)
-    blocks = json.loads((commands.folder / "whole-slide.tilseg/run.json").read_bytes())["blocks"]
+    kept = blocks(commands.folder, name)
+    whole = json.loads((commands.folder / "whole-slide.tilseg/run.json").read_bytes())
+    total = len(whole["blocks"])
     shards = sorted((commands.folder / f".{name}.partial").glob("result.*/mask.zarr/0/c/*/*"))
     shards[0].write_bytes(b"")
     again = commands.run("run", "slide.tif", *RUN, "-o", name)
-    assert f"resuming: {kept - 1} of {len(blocks)} blocks verified; 1 are" in again.stderr
-    assert _equals_whole(commands, name)
+    assert f"resuming: {kept - 1} of {total} blocks verified; 1 are" in again.stderr
+    assert equals_whole(commands.folder, name)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_ends_it_as_that_signal_and_nothing_is_lost(commands, number):
     name = f"{number.name}.tilseg"
     command = commands.start("run", "slide.tif", *RUN, "-o", name)
-    _until(command, commands, name, 3)
+    until_blocks(command, commands.folder, name, 3)
     command.signal(number, group=True)
     assert command.wait() == -number
     assert command.stderr.startswith("stopped after ")
-    kept = _journal(commands, name)
+    kept = blocks(commands.folder, name)
     again = commands.run("run", "slide.tif", *RUN, "-o", name)
     assert f"resuming: {kept} of " in again.stderr
-    assert _equals_whole(commands, name)
+    assert equals_whole(commands.folder, name)
 
 
 def test_a_spent_budget_ends_it_with_75_and_nothing_is_lost(commands):
     name = "spent.tilseg"
     order = ("run", "slide.tif", *RUN, "-o", name)
     _killed(commands, name, *order)
-    kept = _journal(commands, name)
+    kept = blocks(commands.folder, name)
     spent = commands.run(*order, "--stop-after", "0s")
     assert spent.poll() == 75, spent.stderr
     assert "run the same command again to continue" in spent.stderr
-    assert _journal(commands, name) == kept
+    assert blocks(commands.folder, name) == kept
     again = commands.run(*order)
     assert f"resuming: {kept} of " in again.stderr
-    assert _equals_whole(commands, name)
+    assert equals_whole(commands.folder, name)
 
 
 def _killed(commands: Commands, name: str, *order: object) -> None:
     """Start a command and kill it after a few blocks."""
     command = commands.start(*order)
-    _until(command, commands, name, 3)
+    until_blocks(command, commands.folder, name, 3)
     command.kill()
     assert command.wait() == -signal.SIGKILL
 
@@ -150,13 +121,13 @@ def test_worker_processes_mind_no_signal_and_die_with_their_driver(commands):
     name = "processes.tilseg"
     order = ("run", "slide.tif", *RUN, "-o", name, "--processes", "--workers", "1")
     command = commands.start(*order)
-    _until(command, commands, name, 1)
+    until_blocks(command, commands.folder, name, 1)
     workers = psutil.Process(command.pid).children(recursive=True)
     for worker in workers:
         # What a terminal or SLURM sends to all processes of a run.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
             worker.send_signal(number)
-    _until(command, commands, name, 3)
+    until_blocks(command, commands.folder, name, 3)
     assert all(worker.is_running() for worker in workers)
     command.kill()
     command.wait()
@@ -165,7 +136,7 @@ def test_worker_processes_mind_no_signal_and_die_with_their_driver(commands):
     assert not alive
     again = commands.run("run", "slide.tif", *RUN, "-o", name)
     assert again.poll() == 0, again.stderr
-    assert _equals_whole(commands, name)
+    assert equals_whole(commands.folder, name)
 
 
 def _deadly(commands: Commands, name: str, deaths: int, hang: bool = False) -> dict[str, int]:
@@ -186,8 +157,8 @@ def test_the_second_signal_is_immediate(commands):
     command = commands.start(*order)
     while not (commands.folder / "hung.deaths").exists():
         time.sleep(0.002)
-    _until(command, commands, "hung.tilseg", 3)
-    kept = _journal(commands, "hung.tilseg")
+    until_blocks(command, commands.folder, "hung.tilseg", 3)
+    kept = blocks(commands.folder, "hung.tilseg")
     command.signal(signal.SIGTERM)
     # The first waits for a block that never comes.
     while command.poll() is None:
@@ -308,7 +279,7 @@ def test_a_file_the_disk_refuses_ends_it_with_7_and_it_continues(commands, image
         assert full.poll() == 7, full.stderr
         assert not (commands.folder / name).exists()
         assert commands.run(*order).poll() == 0
-        assert _equals_whole(commands, name, image)
+        assert equals_whole(commands.folder, name, image)
 
 
 def test_of_two_at_once_one_wins_and_the_other_names_it(commands):
@@ -319,13 +290,13 @@ def test_of_two_at_once_one_wins_and_the_other_names_it(commands):
         assert sorted(codes) == [0, 11]
         loser, winner = (two[codes.index(code)] for code in (11, 0))
         assert f"process {winner.pid} on" in loser.stderr
-        assert _equals_whole(commands, name)
+        assert equals_whole(commands.folder, name)
 
 
 def test_a_broken_lock_ends_the_run_that_held_it(commands):
     name = "broken.tilseg"
     first = commands.start("run", "slide.tif", *RUN, "-o", name)
-    _until(first, commands, name, 2)
+    until_blocks(first, commands.folder, name, 2)
     first.signal(signal.SIGSTOP)
     second = commands.run("run", "slide.tif", *RUN, "-o", name)
     assert second.poll() == 11
@@ -335,7 +306,7 @@ def test_a_broken_lock_ends_the_run_that_held_it(commands):
     assert first.wait() != 0
     assert first.stderr.startswith("error[E-")
     assert commands.run("run", "slide.tif", *RUN, "-o", name).poll() == 0
-    assert _equals_whole(commands, name)
+    assert equals_whole(commands.folder, name)
 
 
 @pytest.mark.parametrize("change", ["touch", "append", "remove"])
@@ -344,7 +315,7 @@ def test_an_input_that_changes_meanwhile_is_not_published(commands, change):
     image, name = folder / f"{change}.tif", f"{change}.tilseg"
     shutil.copy(folder / "slide.tif", image)
     command = commands.start("run", image, *RUN, "-o", name)
-    _until(command, commands, name, 2)
+    until_blocks(command, commands.folder, name, 2)
     if change == "touch":
         image.touch()
     elif change == "append":
@@ -384,7 +355,7 @@ def test_a_damaged_result_is_made_anew_by_overwriting(commands):
     assert refused.poll() == 10
     assert "E-EXISTS-DAMAGED" in refused.stderr
     assert commands.run(*order, "--overwrite").poll() == 0
-    assert _equals_whole(commands, name)
+    assert equals_whole(commands.folder, name)
 
 
 def test_a_result_that_lacks_a_file_is_not_called_complete(commands):
@@ -396,7 +367,7 @@ def test_a_result_that_lacks_a_file_is_not_called_complete(commands):
     assert refused.poll() == 10
     assert "mask.tif (missing)" in refused.stderr
     assert commands.run(*order, "--overwrite").poll() == 0
-    assert _equals_whole(commands, name)
+    assert equals_whole(commands.folder, name)
 
 
 @pytest.mark.parametrize("suffix", [".tilseg", ".tif"])

@@ -11,18 +11,14 @@ import psutil
 import tifffile
 from slurm_site import NODES, PATIENCE, PIPELINES, RUN, SMALL, Site, until
 from tiny import noise, tilseg, tree
+from undisturbed import blocks
 
 PREEMPTIBLE = PIPELINES / "preemptible.sbatch"
 
 
-def committed(desk: Path, output: str) -> int:
-    journals = (desk / f".{output}.partial").glob("journal-*.jsonl")
-    return sum(path.read_bytes().count(b'"crcs"') for path in journals)
-
-
 def held(site: Site, desk: Path, output: str) -> tuple[str, psutil.Process]:
     """Where a job runs, and its process, suspended in the middle of the run."""
-    until(lambda: committed(desk, output) > 1, f"blocks of {output}")
+    until(lambda: blocks(desk, output) > 1, f"blocks of {output}")
     ((node, running),) = [(node, one) for node in NODES for one in site.running(node)]
     running.suspend()
     return node, running
@@ -85,10 +81,10 @@ def test_a_job_is_told_before_its_limit_and_continues_after_it(site, desk):
     job = site.submit(*SMALL, *limits, PREEMPTIBLE, "image.tif", *RUN, "-o", output, cwd=desk)
     _, running = held(site, desk, output)
     until(lambda: signal.SIGUSR1 in pending(running), "USR1")
-    done = committed(desk, output)
+    done = blocks(desk, output)
     running.resume()
     until(lambda: not running.is_running(), "the end of the run")
-    assert committed(desk, output) >= done
+    assert blocks(desk, output) >= done
     site.end(job)
     assert "stopped after " in site.log(job)
     assert "resuming: " in site.log(job)
