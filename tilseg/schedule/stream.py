@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -98,6 +99,8 @@ class _Stream:
         self._mask_bad = mask_bad
         self._allotment = Allotment(blocks, time.monotonic(), most)
         self._back: SimpleQueue[Any] = SimpleQueue()
+        # What is done, by workers that hang before they have told of what.
+        self._untold: deque[Any] = deque()
         self._begun: set[int] = set()
         self._met = 0.0
         self._seen = time.monotonic()
@@ -174,16 +177,17 @@ class _Stream:
         try:
             future = self._back.get(timeout=_MEET_SECONDS)
         except Empty:
-            return
+            if not self._untold:
+                return
+            future = self._untold.popleft()
         hand = self.handed.get(future)
         if hand is None:
             return
         try:
             outcome = self._outcome(future, hand.index)
         except TimeoutError:
-            # It is done, but its worker hangs before it has told of what: asked again, unless a
-            # copy is back before.
-            self._back.put(future)
+            # Asked again when nothing else comes, unless a copy of the block is back before.
+            self._untold.append(future)
             return
         del self.handed[future]
         future.release()
