@@ -66,6 +66,9 @@ class _Network:
     def working_bytes(self, size):
         return 500 * size.area
 
+    def largest_input(self, processes=1):
+        return 1480
+
 
 @pytest.mark.parametrize(
     ("text", "count"),

@@ -391,6 +391,10 @@ RESOURCES: Words = {
         "needs {needed} of memory, the budget is {budget}",
         "raise --memory or use a smaller --tile",
     ),
+    "E-MEMORY-DEVICE": (
+        "{device} has no room for an input of {rows} x {cols} pixels: {free} are free",
+        "end what else runs there and continue, or begin anew with a smaller --tile or --device cpu",
+    ),
     "E-MEMORY-SEGMENT": (
         "{path}: one strip, tile or chunk of it decodes to {size}, more than a quarter of the "
         "memory budget ({bound})",

@@ -84,7 +84,13 @@ class Model(Protocol):
         ...
 
     def working_bytes(self, size: Size) -> int:
-        """Memory one prediction of one input of `size` takes beside the weights, from above."""
+        """Memory of the host that one prediction of one input of `size` takes beside the weights,
+        from above."""
+        ...
+
+    def largest_input(self, processes: int = 1) -> int:
+        """Pixels a side of the largest input that makes sense on the device, and fits its own
+        memory where it has such; processes: that share the devices of this machine."""
         ...
 
 

@@ -23,9 +23,6 @@ from tilseg.statistics import band_statistics
 from tilseg.where.choosing import check_some, choose_selection
 from tilseg.window import Size
 
-# Beyond these a larger input gains next to nothing: 1480 px on a CPU (measured), 4200 px where
-# the halo is down to a tenth of the work.
-_LARGEST_INPUT = {"cpu": 1480, "cuda": 4200}
 # Large blocks read the halo less often; small images still get enough blocks to share out, to
 # lose little when a run is killed, and to show progress.
 _BLOCK = 2048
@@ -89,7 +86,8 @@ def make_plan(
 
     model: as it was loaded: what its predictions are averaged over (`tta`) is part of the plan.
     tile: output step in pixels of both axes; None chooses what computes least within
-        `memory` (bytes, or text such as "4GB"; None for 80 % of what the machine gives).
+        `memory` (bytes, or text such as "4GB"; None for 80 % of what the machine gives), and in
+        80 % of what is free on a GPU.
     workers: blocks under way at once; None for as many as keep the network busy. processes: that
         share this machine, each with its share of memory and CPUs. cpus: of
         the machine that computes; None for this one's. bands: 1-based; None for those
@@ -110,8 +108,8 @@ def make_plan(
     Raises ModelError E-MODEL-INEXACT without that, UsageError for an illegal tile or level,
     or E-PIXEL-UNIT; InputError E-INPUT-BAND, E-INPUT-BANDS, E-INPUT-BAND-NAMES, E-PIXEL-UNKNOWN,
     E-PIXEL-FACTOR, E-TISSUE-NONE, E-TISSUE-MASK, E-ROI, E-ROI-OUTSIDE; and ResourceError: E-MEMORY
-    when nothing fits, E-MEMORY-SEGMENT when one strip, tile or chunk of the image takes more than
-    a quarter of the memory.
+    when nothing fits, E-MEMORY-DEVICE when a GPU has no room for a small tile, E-MEMORY-SEGMENT when
+    one strip, tile or chunk of the image takes more than a quarter of the memory.
     """
     if model.card.inexact and not allow_inexact:
         raise ModelError("E-MODEL-INEXACT", path=model.uri, reason=model.card.inexact)
@@ -145,7 +143,7 @@ def make_plan(
         image, source, model.card, level=level, bands=indices, tissue=tissue, roi=roi
     )
     grid, lanes = _choose_grid(
-        source, model, level, tile, budget, needs, _lanes(cpus, threads, model)
+        source, model, level, tile, processes, budget, needs, _lanes(cpus, threads, model)
     )
     check_some(source, selection, grid)
     plan = Plan(
@@ -158,7 +156,7 @@ def make_plan(
         statistics=band_statistics(source, model.card.normalization, level=level, bands=indices),
         precision=precision,
         device=_device_kind(model),
-        threads=threads or max(1, cpus // lanes),
+        threads=threads or _threads(cpus, lanes, model),
         tta=model.tta,
         lanes=lanes,
         probabilities=probabilities,
@@ -230,9 +228,15 @@ def needed_memory(
 def _lanes(cpus: int, threads: int | None, model: Model) -> list[int]:
     """How many predictions at once to try, the fastest first; the last is always 1."""
     if _device_kind(model) == "cuda":
-        return [1]
+        # One computes while the other travels.
+        return [2, 1]
     most = max(1, cpus // (threads or 1))
     return [most >> halved for halved in range(most.bit_length())]
+
+
+def _threads(cpus: int, lanes: int, model: Model) -> int:
+    """CPU threads of one prediction; a GPU needs none but the lane itself."""
+    return 1 if _device_kind(model) == "cuda" else max(1, cpus // lanes)
 
 
 def _choose_grid(
@@ -240,6 +244,7 @@ def _choose_grid(
     model: Model,
     level: int,
     tile: int | None,
+    processes: int,
     budget: int,
     needs: Callable[[TileGrid, int], int],
     lanes: list[int],
@@ -253,7 +258,7 @@ def _choose_grid(
         field.check_step(tile)
         steps = [Size(*(min(tile, field.step_covering(side)) for side in shape))]
     else:
-        caps = _input_caps(field, _LARGEST_INPUT[_device_kind(model)])
+        caps = _input_caps(field, model.largest_input(processes))
         steps = [Size(*(_best_step(field, side, cap) for side in shape)) for cap in caps]
     smallest: int | None = None
     for step in steps:

@@ -83,7 +83,7 @@ class Batched:
     outputs: tuple[str, ...]
     cluster: Callable[[str], Cluster]
     workers: int | None
-    processes: int
+    processes: int | None
     on_bad_tile: Literal["fail", "mask"]
     overwrite: bool
     break_lock: bool
@@ -164,7 +164,7 @@ def _segment(
     from tilseg.cli.failing import as_ours
     from tilseg.cli.planned import device_kind, planned
     from tilseg.model import load_model
-    from tilseg.models.network import resolve_device
+    from tilseg.models.devices import resolve_device
     from tilseg.planning import parse_memory
     from tilseg.schedule import Workers
     from tilseg.verbs.batch import Batch, Order

@@ -29,10 +29,15 @@ def planned(
     precision: Any,
     tta: Any,
     threads: int | None = None,
+    processes: int | None = None,
     load: Callable[..., Model] = load_model,
     **choices: Any,
 ) -> Iterator[tuple[Source, Model, Plan]]:
-    """The image, the model and the plan that the options ask for; `load` loads the model."""
+    """The image, the model and the plan that the options ask for.
+
+    processes: that compute on this machine; None for as many as it has GPUs, or one. load: loads
+    the model.
+    """
     chosen = image_choices(choices)
     choices = {name: value for name, value in choices.items() if name not in chosen}
     of_regions = (
@@ -52,12 +57,28 @@ def planned(
         network = load(
             name, device=device_kind(device), precision=precision, threads=threads, tta=tta
         )
-        plan = make_plan(source, network, precision=precision, threads=threads, **choices)
+        plan = make_plan(
+            source,
+            network,
+            precision=precision,
+            threads=threads,
+            processes=processes or _gpus(network),
+            **choices,
+        )
         if model is None:
             _log.info("model %s, for an image %s (--model takes another)", name, place(source))
         yield source, network, plan
     finally:
         source.close()
+
+
+def _gpus(network: Model) -> int:
+    """The GPUs of this machine that a run with `network` would use; 1 on a CPU."""
+    if network.device == "cpu":
+        return 1
+    from tilseg.models.devices import cuda_devices
+
+    return len(cuda_devices())
 
 
 def device_kind(device: str) -> str:

@@ -113,13 +113,14 @@ def command(
     if jobs:
         # The plan is for their machines, not for this one.
         choices |= {"cpus": jobs.cpus, "memory": choices["memory"] or jobs.usable_memory}
-    count = (workers or usable_cpus()) if processes else 1
+    elsewhere = 1 if scheduler or jobs else None
+    count = (workers or usable_cpus()) if processes else elsewhere
     threads = None if processes else workers
 
     def cluster(device: str) -> Cluster:
         if jobs:
             return _slurm(jobs)
-        return _cluster(device, threads, count if processes else 0, scheduler)
+        return _cluster(device, threads, count if processes else None, scheduler)
 
     if is_batch(images, output):
         options = Batched(
@@ -172,8 +173,10 @@ def _slurm(jobs: SlurmJobs) -> Cluster:
     return Cluster("slurm", slurm=jobs)
 
 
-def _cluster(device: str, threads: int | None, processes: int, scheduler: str | None) -> Cluster:
-    from tilseg.models.network import cuda_devices
+def _cluster(
+    device: str, threads: int | None, processes: int | None, scheduler: str | None
+) -> Cluster:
+    from tilseg.models.devices import cuda_devices
     from tilseg.schedule import Cluster
 
     if scheduler:

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import hashlib
 import importlib
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,11 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tilseg.card import Card, read_card
-from tilseg.errors import ModelError, ResourceError, UsageError, nearest
+from tilseg.errors import ModelError, UsageError, nearest
 from tilseg.heap import keep_freed_memory
 from tilseg.model import ARCHITECTURES, BandStatistics, Precision, Prediction, Ranges, Tta
 from tilseg.models import int8, scores, weights
 from tilseg.models.blocks import Network, fold
+from tilseg.models.devices import be_reproducible_on_cuda, cuda_devices, resolve_device
+from tilseg.models.feed import Feed
 from tilseg.models.symmetries import averaged
 from tilseg.receptive_field import ReceptiveField
 from tilseg.window import Size
@@ -34,6 +37,11 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}
 # Memory held over memory needed: gaps between blocks in a heap that is kept (see heap.py).
 # Measured 1.1 to 1.7 over all up-samplings, widths 16 to 64.
 _KEPT = 2.0
+# Beyond these a larger input gains next to nothing: 1480 px on a CPU (measured), 4200 px where
+# the halo is down to a tenth of the work.
+_LARGEST_INPUT = {"cpu": 1480, "cuda": 4200}
+# Of the input whose memory on a GPU is measured: large enough that what every input takes is small.
+_MEASURED_INPUT = 1100
 
 
 class TorchModel:
@@ -60,7 +68,7 @@ class TorchModel:
         prepared: Callable[[nn.Module], nn.Module] | None = None,
     ) -> None:
         if device != "cpu":
-            _be_reproducible_on_cuda()
+            be_reproducible_on_cuda()
         folded = fold(network).requires_grad_(False)
         self.network = prepared(folded) if prepared else _placed(folded, device, dtype)
         self.card = card
@@ -68,6 +76,8 @@ class TorchModel:
         self.sha256 = sha256
         self.field: ReceptiveField = network.field
         self.device = device
+        # For a device whose memory is not the host's.
+        self.feed = None if device == "cpu" else Feed(device)
         self.dtype = dtype
         self.threads = threads or torch.get_num_threads()
         self.tta: Tta = tta
@@ -87,17 +97,21 @@ class TorchModel:
         See `tilseg.models.scores` for ties, thresholds and rounding. Raises ValueError for a
         size that is not legal.
         """
+        self._check(batch)
+        step = functools.partial(
+            self._answer, constants=self._constants(statistics), probabilities=probabilities
+        )
         with _threads(self.threads):
-            results = []
-            for found in self._scores(batch, statistics):
-                certain = scores.probabilities(found, self.card) if probabilities else None
-                results.append((scores.labels(found, self.card), scores.finite(found), certain))
-            labels, finite, certainties = zip(*results, strict=True)
-            return Prediction(
-                labels=_stack(labels),
-                finite=_stack(finite),
-                probabilities=_stack(certainties) if probabilities else None,
-            )
+            if self.feed is None:
+                found = [step(pixels) for pixels in _tensor(batch)]
+            else:
+                found = [self.feed.run(step, pixels) for pixels in batch]
+        labels, finite, *certain = zip(*found, strict=True)
+        return Prediction(
+            labels=_stack(labels),
+            finite=_stack(finite),
+            probabilities=_stack(certain[0]) if probabilities else None,
+        )
 
     @torch.inference_mode()
     def logits(self, batch: NDArray[Any], statistics: BandStatistics) -> NDArray[Any]:
@@ -106,36 +120,75 @@ class TorchModel:
         float32, or float64 of a float64 model. With averaging: of the mean probabilities, see
         `tilseg.models.symmetries`.
         """
+        self._check(batch)
+        constants = self._constants(statistics)
         with _threads(self.threads):
-            return _stack(list(self._scores(batch, statistics)))
+            return _stack([self._scores(raw, constants) for raw in _tensor(batch).to(self.device)])
 
     def working_bytes(self, size: Size) -> int:
-        """Memory one prediction of one input of `size` takes beside the weights, from above."""
+        """Memory of the host that one prediction of one input of `size` takes beside the weights,
+        from above."""
+        if self.feed is not None:
+            # Pixels and results in page-locked memory, which is had in powers of two.
+            return 2 * size.area * (8 * self.card.bands + 1 + len(self.card.classes))
         around = 2 * self.card.bands + 3 * self.card.channels + 1  # pixels in, scores, classes
         if self.tta != "none":
             around += 2 * self.card.bands + 5 * max(2, self.card.channels)  # turned, and their mean
         activations = self._live_elements(*size) * self.dtype.itemsize
         return int(_KEPT * activations) + around * size.area * self._wide.itemsize
 
-    def _scores(self, batch: NDArray[Any], statistics: BandStatistics) -> Iterator[Tensor]:
-        """(channels, rows', cols') of each input, one after the other.
+    def largest_input(self, processes: int = 1) -> int:
+        """Pixels a side of the largest input that makes sense here: a larger one gains next to
+        nothing, or does not fit a GPU, on which a small one is predicted at the first call.
 
-        The library picks other convolution kernels, with other rounding, for another batch
-        size; no pixel may depend on what it was batched with, and tiles large enough to be
-        worth it keep a device busy alone.
+        processes: that share the GPUs of this machine. Raises ResourceError E-MEMORY-DEVICE.
         """
+        if self.feed is None:
+            return _LARGEST_INPUT["cpu"]
+        sharing = -(-processes // max(1, len(cuda_devices())))
+        return min(_LARGEST_INPUT["cuda"], int(self._fitting_side / math.sqrt(sharing)))
+
+    @functools.cached_property
+    def _fitting_side(self) -> int:
+        """Pixels a side of the largest input for which the GPU has room."""
+        assert self.feed is not None
+        step = max(self.field.stride, self.field.step_below(_MEASURED_INPUT - 2 * self.field.halo))
+        side, bands = self.field.input_for(step), self.card.bands
+        pixels = np.zeros((1, side, side, bands), np.float32)
+        plain = BandStatistics((0.0,) * bands, (1.0,) * bands)
+        return self.feed.largest_side(lambda: self.predict(pixels, plain, probabilities=True), side)
+
+    def _check(self, batch: NDArray[Any]) -> None:
         for length in batch.shape[1:3]:
             self.field.output_of(length)  # refuses what is not legal
+
+    def _constants(self, statistics: BandStatistics) -> tuple[Tensor, Tensor]:
+        """Mean and std of each band, on the device."""
         mean = torch.tensor(statistics.mean, dtype=self._wide, device=self.device)
-        std = torch.tensor(statistics.std, dtype=self._wide, device=self.device)
-        for raw in _tensor(batch).to(self.device):
-            pixels = _normalised(raw.to(self._wide, copy=True), mean, std)
-            # (rows, cols, bands) as it came is channels_last of (1, bands, rows, cols).
-            bands_first = pixels.permute(2, 0, 1)
-            if self.tta == "none":
-                yield self._scores_of(bands_first)
-            else:
-                yield averaged(self._scores_of, bands_first).contiguous()
+        return mean, torch.tensor(statistics.std, dtype=self._wide, device=self.device)
+
+    def _answer(
+        self, raw: Tensor, constants: tuple[Tensor, Tensor], *, probabilities: bool
+    ) -> tuple[Tensor, ...]:
+        """Of one raw input on the device: labels, whether its scores are finite, and, where they
+        are asked for, probabilities; all as of `Prediction`."""
+        found = self._scores(raw, constants)
+        certain = [scores.probabilities(found, self.card)] if probabilities else []
+        return scores.labels(found, self.card), scores.finite(found), *certain
+
+    def _scores(self, raw: Tensor, constants: tuple[Tensor, Tensor]) -> Tensor:
+        """(channels, rows', cols') of one raw input (rows, cols, bands), both on the device.
+
+        One after the other: the library picks other convolution kernels, with other rounding, for
+        another batch size; no pixel may depend on what it was batched with, and tiles large enough
+        to be worth it keep a device busy alone.
+        """
+        pixels = _normalised(raw.to(self._wide, copy=True), *constants)
+        # (rows, cols, bands) as it came is channels_last of (1, bands, rows, cols).
+        bands_first = pixels.permute(2, 0, 1)
+        if self.tta == "none":
+            return self._scores_of(bands_first)
+        return averaged(self._scores_of, bands_first).contiguous()
 
     def _scores_of(self, pixels: Tensor) -> Tensor:
         """(channels, rows - 2 halo, cols - 2 halo) of one normalised (bands, rows, cols)."""
@@ -182,51 +235,6 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _be_reproducible_on_cuda() -> None:
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    # TF32 keeps ten bits of the mantissa, and cuDNN uses it unless told otherwise.
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
-
-
-def resolve_device(device: str) -> str:
-    """What "auto", "cpu", "cuda" or "cuda:i" means here: "cpu" or "cuda:i".
-
-    Raises UsageError E-OPTION for another word, ResourceError E-NO-CUDA for a device that is
-    not there.
-    """
-    if device == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
-        return device
-    kind, colon, index = device.partition(":")
-    if kind != "cuda" or (colon and not index.isdecimal()):
-        allowed = "auto, cpu, cuda or cuda:0"
-        raise UsageError("E-OPTION", option="--device", value=device, allowed=allowed)
-    reason = _why_no_cuda(int(index or 0))
-    if reason:
-        raise ResourceError("E-NO-CUDA", device=device, reason=reason)
-    return f"cuda:{int(index or 0)}"
-
-
-def cuda_devices() -> tuple[str, ...]:
-    """The CUDA devices this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    count = torch.cuda.device_count()
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = named.split(",") if named else [str(index) for index in range(count)]
-    return tuple(names[:count])
-
-
-def _why_no_cuda(index: int) -> str | None:
-    if torch.version.cuda is None:
-        return "this torch is built without CUDA"
-    if not torch.cuda.is_available():
-        return "no CUDA device can be used here"
-    count = torch.cuda.device_count()
-    return None if index < count else f"the devices here are cuda:0 to cuda:{count - 1}"
 
 
 def load(

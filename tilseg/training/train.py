@@ -16,7 +16,8 @@ from tilseg.card import Card, ClassInfo, file_sha256
 from tilseg.errors import OutputError, UsageError
 from tilseg.instance_rule import Border, settled
 from tilseg.models.blocks import Network
-from tilseg.models.network import make_network, resolve_device
+from tilseg.models.devices import resolve_device
+from tilseg.models.network import make_network
 from tilseg.models.pretrained import begin_with
 from tilseg.training.config import Config
 from tilseg.training.contact_sheet import contact_sheet

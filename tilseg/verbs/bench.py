@@ -94,9 +94,10 @@ def bench(
     precisions = precisions or network.precisions(plan.model, plan.device)
     ranges = _ranges(plan) if "int8" in precisions else ()
     cpus, turns = plan.lanes * plan.threads, 1 if plan.tta == "none" else 8
-    ways = list(_ways(plan, precisions))
-    largest = Size(*(max(way.tile[axis] for way in ways) for axis in (0, 1)))
-    pixels = _pixels(plan, largest)
+    largest = load_model(plan.model, device=plan.device, tta=plan.tta).largest_input()
+    ways = list(_ways(plan, precisions, largest))
+    widest = Size(*(max(way.tile[axis] for way in ways) for axis in (0, 1)))
+    pixels = _pixels(plan, widest)
     card = read_card(plan.model)
     a_pixel = turns * operations_per_pixel(card)
     measured: list[float] = []
@@ -172,12 +173,12 @@ def _ranges(plan: Plan) -> Ranges:
         source.close()
 
 
-def _ways(plan: Plan, precisions: Sequence[Precision]) -> Iterator[_Way]:
-    """Tiles up to the largest usual input, as the plan predicts them and one on all CPUs."""
+def _ways(plan: Plan, precisions: Sequence[Precision], largest: int) -> Iterator[_Way]:
+    """Tiles of the usual inputs up to the `largest`, as the plan predicts them and one on all
+    CPUs."""
     field = plan.grid.field
-    tiles = {plan.grid.tile} | {
-        Size(step, step) for side in _INPUTS[plan.device] if (step := _step(field, side))
-    }
+    inputs = [side for side in _INPUTS[plan.device] if side <= largest]
+    tiles = {plan.grid.tile} | {Size(step, step) for side in inputs if (step := _step(field, side))}
     cpus = plan.lanes * plan.threads
     for precision in precisions:
         for tile in sorted(tiles):
