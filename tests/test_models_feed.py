@@ -5,6 +5,7 @@ What a GPU would do is done on the CPU by the same lines; what only a GPU shows 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -153,6 +154,92 @@ def test_one_tile_travels_while_another_is_computed_and_only_one_is(monkeypatch)
         began.wait(20)
         second = pool.submit(feed.run, step, np.array([2]))
         assert (first.result()[0].item(), second.result()[0].item()) == (2, 3)
+
+
+class Library:
+    """What `torch.cuda` has, writing down who waits for what."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, ...]] = []
+        self.current = "host"
+        self.streams = 0
+
+    def Stream(self):  # noqa: N802
+        self.streams += 1
+        return _Stream(self, ("computing", "copying")[self.streams - 1])
+
+    def Event(self):  # noqa: N802
+        return _Event(self)
+
+    @contextlib.contextmanager
+    def stream(self, stream):
+        before, self.current = self.current, stream.name
+        yield
+        self.current = before
+
+
+class _Stream:
+    def __init__(self, library: Library, name: str) -> None:
+        self.library, self.name = library, name
+
+    def record_event(self):
+        event = _Event(self.library)
+        event.record(self)
+        return event
+
+    def wait_event(self, event) -> None:
+        self.library.log.append((self.name, "waits for", event.told))
+
+
+class _Event:
+    def __init__(self, library: Library) -> None:
+        self.library = library
+
+    def record(self, stream) -> None:
+        self.told = self.library.log[-1] if self.library.log else ()
+
+    def synchronize(self) -> None:
+        self.library.log.append(("host", "waits for", self.told))
+
+
+def test_every_stream_waits_for_what_it_needs(monkeypatch):
+    library = Library()
+    monkeypatch.setattr(torch, "get_device_module", lambda device: library)
+    feed = Feed("cpu")
+    monkeypatch.setattr(Feed, "_staged", lambda self, given: Travelling("pixels", library))
+
+    def step(there):
+        assert there.what == "pixels"
+        library.log.append((library.current, "computes"))
+        return Travelling("labels", library), Travelling("finite", library)
+
+    for expected in range(2):
+        found = feed.run(step, np.array([expected]))
+        assert [part.what for part in found] == ["labels", "finite"]
+        log, library.log[:] = library.log[:], []
+        there = ("copying", "carries", "pixels")
+        back = ("copying", "carries", "finite")
+        assert log == [
+            there,
+            ("computing", "waits for", there),
+            ("computing", "computes"),
+            ("copying", "waits for", ("computing", "computes")),
+            ("copying", "carries", "labels"),
+            back,
+            ("host", "waits for", back),
+        ]
+
+
+class Travelling:
+    """A tensor of which only its journeys matter."""
+
+    def __init__(self, what: str, library: Library) -> None:
+        self.what, self.library = what, library
+
+    def to(self, device, *, non_blocking):
+        assert non_blocking
+        self.library.log.append((self.library.current, "carries", self.what))
+        return self
 
 
 # ---- memory that runs out
