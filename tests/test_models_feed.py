@@ -387,11 +387,6 @@ def test_processes_share_the_gpus(monkeypatch):
     assert [model.largest_input(count) for count in (2, 3, 4)] == [alone, 893, 893]
 
 
-def test_another_precision_leaves_room_for_float32(monkeypatch):
-    model = measured(monkeypatch, 1000, 2_000_000_000, dtype=torch.bfloat16)
-    assert model.largest_input() == 893
-
-
 def test_the_plan_takes_a_tile_that_fits_the_gpu(monkeypatch):
     model = measured(monkeypatch, 10_000, 2_000_000_000)
     assert model.largest_input() in (399, 400)

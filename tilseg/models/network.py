@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tilseg.card import Card, read_card
-from tilseg.errors import ModelError, UsageError, nearest
+from tilseg.errors import ModelError, ResourceError, UsageError, nearest
 from tilseg.heap import keep_freed_memory
 from tilseg.model import ARCHITECTURES, BandStatistics, Precision, Prediction, Ranges, Tta
 from tilseg.models import int8, scores, weights
