@@ -52,7 +52,28 @@ def big_image(
                 subfiletype=int(factor > 1),
                 resolution=(1e4 / 0.5 / factor, 1e4 / 0.5 / factor),
                 resolutionunit="CENTIMETER",
+                metadata=None,
             )
+    return path
+
+
+def endless_image(path: Path, rows: int, cols: int) -> Path:
+    """The picture and the levels of `big_image` at any size in a file of a few megabytes: its
+    directories name the same tiles again and again."""
+    import tifffile
+
+    big_image(path, 1024, 1024, pyramid=True)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        for page in file.pages:
+            tags = page.tags  # type: ignore[union-attr]
+            factor = 1024 // tags["ImageLength"].value
+            size = rows // factor, cols // factor
+            for name in ("TileOffsets", "TileByteCounts"):
+                period = np.reshape(tags[name].value, (max(1, 1024 // factor // TILE), -1))
+                r, c = (np.arange(-(-side // TILE)) % len(period) for side in size)
+                tags[name].overwrite(period[r[:, None], c].ravel().tolist())
+            tags["ImageLength"].overwrite(size[0])
+            tags["ImageWidth"].overwrite(size[1])
     return path
 
 

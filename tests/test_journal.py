@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import resource
+import tracemalloc
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tilseg.errors import OutputError
-from tilseg.journal import BlockRecord, Journal
+from tilseg.journal import BadTile, BlockRecord, Journal
+from tilseg.window import Window
 
 
 def _record(index: int) -> BlockRecord:
@@ -24,6 +28,47 @@ def _write(path, count):
 def test_what_was_written_is_read(tmp_path):
     _write(tmp_path / "j", 5)
     assert Journal(tmp_path / "j").records == {index: _record(index) for index in range(5)}
+
+
+_SECONDS = st.floats(0, 1e9)
+_RECORDS = st.builds(
+    BlockRecord,
+    st.integers(0, 10**9),
+    st.lists(st.integers(0, 2**32 - 1), max_size=3).map(tuple),
+    st.lists(st.tuples(st.integers(0, 255), st.integers(1, 2**40)), max_size=4).map(tuple),
+    st.tuples(_SECONDS, _SECONDS, _SECONDS),
+    st.lists(st.builds(BadTile, st.just(Window(3, 5, 7, 11)), st.text()), max_size=2).map(tuple),
+    # What lies beyond the bounds of a CRS has no area.
+    st.lists(st.floats(allow_nan=False), max_size=3).map(tuple),
+    st.sampled_from([None, "roi", "tissue", "nodata"]),
+)
+
+
+@settings(max_examples=20)
+@given(records=st.lists(_RECORDS, max_size=20))
+def test_a_journal_gives_back_what_was_noted(tmp_path_factory, records):
+    path = tmp_path_factory.mktemp("journal") / "j"
+    journal = Journal(path)
+    for record in records:
+        journal.append(record)
+    last = {record.index: record for record in records}
+    assert journal.records == last
+    journal.close()
+    assert Journal(path).records == last
+
+
+def test_a_million_blocks_take_a_driver_half_a_gigabyte(tmp_path):
+    _write(tmp_path / "j", 20_000)
+    tracemalloc.start()
+    try:
+        journal = Journal(tmp_path / "j")
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(journal.records) == 20_000
+    assert held < 400 * 20_000
+    # No second copy of it is in memory while it is read.
+    assert peak < 500 * 20_000
 
 
 def test_only_what_was_under_way_at_a_death_counts_as_one(tmp_path):

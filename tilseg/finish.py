@@ -306,7 +306,7 @@ class Finisher:
     def _check_blocks(self, stores: Stores, records: Mapping[int, BlockRecord]) -> None:
         def check(record: BlockRecord) -> None:
             if not stores.holds(self.plan, record):
-                window = self.plan.grid.block_at(record.index).write
+                window = self.plan.grid.window_at(record.index)
                 reason = f"other pixels at {window}"
                 raise OutputError("E-OUTPUT-READBACK", path=stores.mask.path, reason=reason)
 

@@ -304,7 +304,7 @@ def stop(job: Job) -> None:
 def leave_out(job: Job, index: int, reason: str) -> BlockRecord:
     """Commit block `index` as nothing but nodata, because of `reason`; the network is not asked."""
     plan, card = job.plan, read_card(job.plan.model)
-    window = plan.grid.block_at(index).write
+    window = plan.grid.window_at(index)
     answer = Answer.none(window, len(card.classes), plan)
     source = open_planned(plan)
     try:

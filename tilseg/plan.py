@@ -101,13 +101,17 @@ class TileGrid:
     def __len__(self) -> int:
         return self.block_counts.area
 
-    def block_at(self, index: int) -> Block:
-        """Block number `index` in raster order, with its tiles in raster order."""
+    def window_at(self, index: int) -> Window:
+        """The pixels that block number `index` in raster order owns."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         row, col = divmod(index, self.block_counts.cols)
         corner = Window(row * self.block.rows, col * self.block.cols, *self.block)
-        write = corner.intersection(Window.whole(self.shape))
+        return corner.intersection(Window.whole(self.shape))
+
+    def block_at(self, index: int) -> Block:
+        """Block number `index` in raster order, with its tiles in raster order."""
+        write = self.window_at(index)
         tiles = tuple(self._tiles(write))
         last = tiles[-1].read
         first = tiles[0].read

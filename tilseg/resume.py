@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tilseg.durable import remove, writing
-from tilseg.journal import BlockRecord, Journal
+from tilseg.journal import Journal
 from tilseg.plan import Plan
 from tilseg.side_by_side import side_by_side
 from tilseg.stores import PROBABILITIES, TABLES, Stores
@@ -44,26 +44,25 @@ def keep_sound(
     keep_bad: whether blocks with tiles left out may stay. progress: called with (pixels read,
     pixels to read); what it raises ends it and leaves the journal as it was.
     """
-    wanted = {
-        index: record
-        for index, record in journal.records.items()
-        if index in part and (keep_bad or not record.bad)
-    }
+    records = journal.records
+    wanted = [
+        index for index, record in records.items() if index in part and (keep_bad or not record.bad)
+    ]
+    areas = (plan.grid.window_at(index).size.area for index in wanted)
+    done, total = 0, sum(plan.grid.window_at(index).size.area for index in wanted)
+
+    def holds(index: int) -> bool:
+        return stores.holds(plan, records[index])
+
+    found = side_by_side(holds, wanted, stores.bytes_of_block)
     # Until all are looked at the journal stands: the caller takes an empty one for no work done.
-    kept = {}
-    areas = {index: plan.grid.block_at(index).write.size.area for index in wanted}
-    done, total = 0, sum(areas.values())
-
-    def holds(record: BlockRecord) -> bool:
-        return stores.holds(plan, record)
-
-    found = side_by_side(holds, wanted.values(), stores.bytes_of_block)
-    for (index, record), held in zip(wanted.items(), found, strict=True):
+    kept = []
+    for index, area, held in zip(wanted, areas, found, strict=True):
         if held:
-            kept[index] = record
-        done += areas[index]
+            kept.append(index)
+        done += area
         progress(done, total)
-    journal.records = kept
+    records.keep(kept)
 
 
 def _strip(path: Path, plan: Plan) -> None:

@@ -80,7 +80,7 @@ class Stores:
 
     def holds(self, plan: Plan, record: BlockRecord) -> bool:
         """Whether a block is there and reads back as its record says, in every store."""
-        window = plan.grid.block_at(record.index).write
+        window = plan.grid.window_at(record.index)
         row, col = divmod(record.index, plan.grid.block_counts.cols)
         parts = self._parts(window, Path(str(row), str(col)))
         try:

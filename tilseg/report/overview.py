@@ -110,7 +110,7 @@ def _skipped(grid: TileGrid, records: Iterable[BlockRecord], shape: Size) -> byt
     found = np.zeros(shape, np.bool_)
     for record in records:
         if record.skipped is not None:
-            window = grid.block_at(record.index).write
+            window = grid.window_at(record.index)
             found[_dots(window, grid.shape, shape)] = True
     if not found.any():
         return None

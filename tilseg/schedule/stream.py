@@ -101,7 +101,6 @@ class _Stream:
         self._back: SimpleQueue[Any] = SimpleQueue()
         # What is done, by workers that hang before they have told of what.
         self._untold: deque[Any] = deque()
-        self._begun: set[int] = set()
         self._met = 0.0
         self._seen = time.monotonic()
         self.handed: dict[Any, Hand] = {}
@@ -148,13 +147,11 @@ class _Stream:
         self.failures += [self._died(index) for index in killers]
 
     def _died(self, index: int) -> BlockFailure:
-        window = self._run.job.plan.grid.block_at(index).write
+        window = self._run.job.plan.grid.window_at(index)
         return BlockFailure(index, (BadTile(window, DIED),))
 
     def _submit(self, hand: Hand) -> None:
-        if hand.index not in self._begun:
-            self._begun.add(hand.index)
-            self._run.on_begin(hand.index)
+        self._run.on_begin(hand.index)
         future = self._run.client.submit(
             compute_block,
             self._run.job,

@@ -325,10 +325,11 @@ class Start:
         """Compute every block of the part that the journal lacks."""
         grid = self.plan.grid
         skipped = skipped_blocks(self.plan.selection, grid)
-        blocks = (grid.block_at(index) for index in self.part)
-        pixels = {b.index: b.write.size.area for b in blocks if b.index not in skipped}
-        total = sum(pixels.values())
-        done = sum(pixels.get(index, 0) for index in journal.records)
+
+        def pixels(index: int) -> int:
+            return 0 if index in skipped else grid.window_at(index).size.area
+
+        total, done = sum(map(pixels, self.part)), sum(map(pixels, journal.records))
         self.progress(Progress("predict", done, total))
 
         def on_record(record: BlockRecord) -> None:
@@ -336,18 +337,18 @@ class Start:
             self.lock.check()
             journal.append(record)
             self.mine.add(record.index)
-            done += pixels.get(record.index, 0)
+            done += pixels(record.index)
             self.progress(Progress("predict", done, total))
 
         pending = [index for index in self.part if index not in journal.records]
         if not pending:
             return
         self._end_if_asked(len(journal.records))
-        alone = [index for index in pending if journal.deaths[index] >= _SUSPECT_DEATHS]
+        alone = {index for index in pending if journal.deaths[index] >= _SUSPECT_DEATHS}
         journal.begin_driver()
         failed = run_blocks(
             Job(self.plan, str(self.stores), versions()),
-            [index for index in pending if index not in set(alone)],
+            [index for index in pending if index not in alone],
             cluster=self.options.cluster,
             workers=workers,
             mask_bad=self.options.on_bad_tile == "mask",

@@ -87,4 +87,4 @@ def _place(name: str, grid: TileGrid | None) -> str:
         return ""
     row, col = map(int, parts[3:])
     index = row * grid.block_counts.cols + col
-    return f" (block {index}: {grid.block_at(index).write})"
+    return f" (block {index}: {grid.window_at(index)})"
