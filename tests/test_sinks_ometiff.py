@@ -119,3 +119,40 @@ def test_64_bit_offsets_where_the_pixels_need_them(tmp_path, monkeypatch):
     big = write(tmp_path, labels)
     assert big.read_bytes()[:4] == b"II+\0"
     np.testing.assert_array_equal(tifffile.imread(big), labels)
+
+
+def test_progress_comes_with_every_strip_and_may_end_it(tmp_path):
+    """Level 0 of a large mask takes minutes, in which somebody may want to stop."""
+    mask = finished(tmp_path / "mask.zarr", random_mask(1100, 600))
+    path, steps = tmp_path / "out" / "mask.tif", []
+    path.parent.mkdir()
+    load_sink("ometiff").write(mask, path, lambda *step: steps.append(step))
+    # Of 1100, 550 and 275 rows, 512 at a time.
+    assert steps == [(done, 6) for done in range(7)]
+    path.unlink()
+
+    def stop(done: int, _total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_sink("ometiff").write(mask, path, stop)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_tiles_are_on_the_disk_before_others_are_read(tmp_path, monkeypatch):
+    """However many CPUs compress them: otherwise memory follows the mask."""
+    monkeypatch.setattr(ometiff, "usable_cpus", lambda: 3)
+    monkeypatch.setattr(ometiff, "_BUFFER", 4 * 512 * 512)
+    labels = np.random.default_rng(0).integers(0, 4, (2111, 1693), np.uint8)
+    mask, path = finished(tmp_path / "mask.zarr", labels), tmp_path / "mask.tif"
+    sizes: list[int] = []
+
+    def note(done: int, _total: int) -> None:
+        if done < 5:
+            sizes.append((tmp_path / ".mask.tif.staging" / path.name).stat().st_size)
+
+    load_sink("ometiff").write(mask, path, note)
+    # Level 0 has five strips of four tiles, and about three quarters of the bytes.
+    steps = np.diff(sizes) / path.stat().st_size
+    assert steps.min() > 0.1

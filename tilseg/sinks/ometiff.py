@@ -19,6 +19,7 @@ from tilseg.window import Size, Window
 
 _TILE = 512  # pixels
 _STRIP = Size(_TILE, 8 * _TILE)  # what is read at once
+_BUFFER = 2**24  # bytes of tiles that are compressed side by side; tifffile's own is 512 MB
 _BIG = 2**31  # bytes uncompressed from which 64-bit offsets are used, as GDAL's IF_SAFER
 _SCHEMA = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 
@@ -35,42 +36,47 @@ class OmeTiff:
     suffix = ".tif"
 
     def write(self, mask: Mask, path: Path, progress: Progress | None = None) -> None:
-        """See `tilseg.sink.Sink.write`; a step is a row of tiles of a level."""
+        """See `tilseg.sink.Sink.write`; a step is a strip of a level."""
         sizes = [level.size for level in mask.levels]
-        steps = [-(-size.rows // _TILE) for size in sizes]
+        strips = [list(windows_of(size, _STRIP)) for size in sizes]
+        done, total = 0, sum(map(len, strips))
+
+        def tiles(level: int) -> Iterator[NDArray[Any]]:
+            nonlocal done
+            for strip in strips[level]:
+                if progress is not None:
+                    progress(done, total)
+                done += 1
+                yield from _tiles(mask.read(strip, level), mask.nodata)
+
         big = sum(size.area for size in sizes) * mask.dtype.itemsize >= _BIG
         with staged(path) as folder, tifffile.TiffWriter(folder / path.name, bigtiff=big) as tiff:
             for level, size in enumerate(sizes):
                 first = {"description": ome_xml(mask), "subifds": len(sizes) - 1}
                 tiff.write(
-                    _tiles(mask, level),
+                    tiles(level),
                     shape=size,
                     dtype=mask.dtype,
                     tile=(_TILE, _TILE),
                     photometric="minisblack",
                     compression="zlib",
                     maxworkers=usable_cpus(),
+                    buffersize=_BUFFER,
                     metadata=None,
                     software=mask.provenance.get("software", "tilseg"),
                     **_resolution(mask, 2**level),
                     **(first if level == 0 else {"subfiletype": 1}),
                 )
-                if progress is not None:
-                    progress(sum(steps[: level + 1]), sum(steps))
+        if progress is not None:
+            progress(total, total)
 
 
-def _tiles(mask: Mask, level: int) -> Iterator[NDArray[Any]]:
-    """All tiles of a level in raster order, filled up with nodata at the edges."""
-    for strip in windows_of(mask.levels[level].size, _STRIP):
-        pixels = mask.read(strip, level)
-        for tile in windows_of(strip.size, Size(_TILE, _TILE)):
-            yield _filled(pixels[tile.slices], mask.nodata)
-
-
-def _filled(pixels: NDArray[Any], nodata: int) -> NDArray[Any]:
-    tile = np.full((_TILE, _TILE), nodata, pixels.dtype)
-    tile[Window.whole(Size(*pixels.shape)).slices] = pixels
-    return tile
+def _tiles(strip: NDArray[Any], nodata: int) -> Iterator[NDArray[Any]]:
+    """The tiles of a strip in raster order, filled up with nodata at the edges."""
+    for window in windows_of(Size(*strip.shape), Size(_TILE, _TILE)):
+        tile = np.full((_TILE, _TILE), nodata, strip.dtype)
+        tile[Window.whole(window.size).slices] = strip[window.slices]
+        yield tile
 
 
 def _resolution(mask: Mask, factor: int) -> dict[str, Any]:

@@ -111,5 +111,5 @@ def skipped_blocks(selection: Selection, grid: TileGrid) -> dict[int, Reason]:
     if selection == EVERYTHING:
         return {}
     chosen = Chosen(selection, grid.shape)
-    reasons = ((block.index, chosen.reason_to_skip(block.write)) for block in grid)
+    reasons = ((index, chosen.reason_to_skip(grid.window_at(index))) for index in range(len(grid)))
     return {index: reason for index, reason in reasons if reason is not None}
