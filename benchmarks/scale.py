@@ -2,16 +2,18 @@
 
     python benchmarks/scale.py free [--gigapixels 0.1 1 10] [--outputs zarr tif]
     python benchmarks/scale.py real [--gigapixels 0.1 0.4] [--width 4]
-    python benchmarks/scale.py blocks [--blocks 1000000]
+    python benchmarks/scale.py blocks [--blocks 1000000] [--scheduled 500000]
 
 free: a network that costs nothing, which answers every tile with the same drawing, so that what is left
 is reading, measuring, storing and finishing. real: a U-Net. Both in fresh processes, with one tile for
-all sizes: left to itself each image gets the one that wastes least at its edges. Work of the network
-counts from the moment at which it is loaded; CPU seconds are of all threads of the process.
+all sizes: left to itself each image gets the one that wastes least at its edges. Segmenting counts from
+the moment at which the network is loaded; CPU seconds are of all threads of the process. What a further
+block takes is the difference between two sizes by the blocks between them.
 
 blocks: a block of one tile of 16 x 16 pixels, which nobody computes or stores: real planning, Dask,
-journal and lock, and a resume that believes every block. Three starts, each in a fresh process: to the
-half, to the end, and one that finds all of them done.
+journal and lock, and a resume that believes every block. Three starts, each in a fresh process: for the
+first blocks, for the last ones, and one that finds all of them done. Dask has `--scheduled` of them in each
+of the first two; what lies between is noted in the journal alone.
 """
 
 from __future__ import annotations
@@ -106,10 +108,25 @@ def one_run(
     source = tilseg.open_source(image)
     plan = tilseg.make_plan(source, tilseg.load_model(file), tile=TILE, memory="2GB", threads=1)
     phases.note("plan")
-    tilseg.run(plan, output, outputs=outputs, progress=lambda step: phases.note(step.phase))
+    most = 0
+
+    def progress(step: Any) -> None:
+        nonlocal most
+        phases.note(step.phase)
+        most = peak() if step.phase == "predict" else most
+
+    tilseg.run(plan, output, outputs=outputs, progress=progress)
     phases.note("publish")
-    spent = {name: tuple(both) for name, both in phases.spent.items()}
-    return {"blocks": len(plan.grid), "peak": peak(), "spent": spent}
+    spent = {name: tuple(map(float, both)) for name, both in phases.spent.items()}
+    after = [both for name, both in spent.items() if name not in BEFORE]
+    return {
+        "blocks": len(plan.grid),
+        "predict": spent["predict"],
+        "finish": tuple(map(sum, zip(*after, strict=True))),
+        "peak of blocks": most,
+        "peak": peak(),
+        "spent": spent,
+    }
 
 
 def plan_seconds(image: Path, file: Path) -> tuple[float, float]:
@@ -131,52 +148,74 @@ def sizes(asked: argparse.Namespace, work: Path) -> None:
     free = asked.what == "free"
     width = 4 if free else asked.width
     file = in_fresh_process(_save_model, work / "model.safetensors", width)
-    rows, costs, peaks = [], [], []
+    rows, runs = [], []
     for gigapixels in asked.gigapixels or ([0.1, 1, 10] if free else [0.1, 0.4]):
         side = math.isqrt(round(gigapixels * 1e9))
         image = endless_image(work / f"{gigapixels}.tif", side + 13, side - 11)
         plan = plan_seconds(image, file)
         output = work / "scale.tilseg"
         run = in_fresh_process(one_run, image, file, output, tuple(asked.outputs), free)
-        size = sum(path.stat().st_size for path in output.rglob("*")) / 1e6
         shutil.rmtree(output)
-        spent, blocks = run["spent"], run["blocks"]
-        after = np.sum([spent[name] for name in spent.keys() - BEFORE], axis=0)
-        each = np.array([spent["predict"], after]) / blocks * 1000
-        costs.append(each[:, 1])
-        peaks.append(run["peak"])
-        row = [gigapixels, blocks, "{:.1f} / {:.1f}".format(*plan)]
-        row += ["{:.0f} / {:.0f}".format(*both) for both in each]
-        rows.append([*row, run["peak"], f"{size:.0f}"])
-        print(rows[-1], {name: f"{a:.1f} / {b:.1f}" for name, (a, b) in spent.items()}, flush=True)
         image.unlink()
-    outputs = " and ".join(asked.outputs)
+        runs.append(run)
+        further = "" if len(runs) == 1 else "{:.0f} + {:.0f}".format(*further_block(*runs[-2:]))
+        row = [gigapixels, run["blocks"], "{:.1f} / {:.1f}".format(*plan)]
+        row += ["{:.1f} / {:.1f}".format(*run[name]) for name in ("predict", "finish")]
+        rows.append([*row, further, run["peak of blocks"], run["peak"]])
+        print(rows[-1], {name: f"{a:.1f} / {b:.1f}" for name, (a, b) in run["spent"].items()})
+        sys.stdout.flush()
+    network = "a network that costs nothing" if free else f"U-Net of width {width}"
+    heads = ["gigapixels", "blocks", "plan, s", "segmenting, s", "finishing, s"]
     show(
-        f"Scale: {'a network that costs nothing' if free else f'U-Net of width {width}'}, {outputs}",
-        ["gigapixels", "blocks", "plan, s", "a block, ms", "finishing it, ms", "peak, MB", "MB"],
+        f"Scale: {network}, {' and '.join(asked.outputs)}",
+        [*heads, "a further block, CPU ms", "peak of blocks, MB", "peak, MB"],
         rows,
         seconds="wall / CPU",
-        block=round(spread([cost[0] for cost in costs]), 3),
-        finish=round(spread([cost[1] for cost in costs]), 3),
-        peak=round(spread(peaks), 3),
+        peaks=max(run["peak"] for run in runs) / min(run["peak"] for run in runs),
     )
 
 
-def spread(values: list[float]) -> float:
-    """The largest over the smallest."""
-    return max(values) / min(values)
+def further_block(smaller: dict[str, Any], larger: dict[str, Any]) -> tuple[float, float]:
+    """CPU milliseconds of segmenting and finishing one more block, of what two sizes took: all that
+    a run takes once is in both."""
+    more = larger["blocks"] - smaller["blocks"]
+    segmenting, finishing = (
+        (larger[name][1] - smaller[name][1]) / more * 1000 for name in ("predict", "finish")
+    )
+    return segmenting, finishing
 
 
 def _save_model(path: Path, width: int) -> Path:
     return model_file(path, width=width)
 
 
+def record(index: int) -> Any:
+    """What a block of two classes reports."""
+    from tilseg.journal import BlockRecord
+
+    crcs = (4_000_000_000 - index, 3_000_000_000 - index)
+    return BlockRecord(index, crcs, ((0, 131), (1, 125)), (0.01 / 3, 0.4 / 3, 0.02 / 3))
+
+
+def note(path: Path, until: int) -> tuple[float, float]:
+    """Note all blocks before `until`, as a driver does; wall and CPU seconds."""
+    from tilseg.journal import Journal
+
+    journal, began = Journal(path), np.array(clock())
+    journal.begin_driver()
+    for index in range(until):
+        if index not in journal.records:
+            journal.begin(index)
+            journal.append(record(index))
+    journal.close()
+    wall, cpu = (np.array(clock()) - began).tolist()
+    return wall, cpu
+
+
 def one_start(image: Path, file: Path, output: Path, until: int) -> dict[str, Any]:
     """One start of a run of tiny blocks, up to about `until` of them done in all."""
     import tilseg
     from tilseg.errors import Stopped
-    from tilseg.infer import Job
-    from tilseg.journal import BlockRecord
     from tilseg.plan import TileGrid
     from tilseg.schedule import stream
     from tilseg.stores import Stores
@@ -184,9 +223,8 @@ def one_start(image: Path, file: Path, output: Path, until: int) -> dict[str, An
     from tilseg.window import Size
     from tilseg.workspace import Workspace
 
-    def compute(_: Job, index: int, _mask_bad: bool) -> BlockRecord:
-        crcs = (4_000_000_000 - index, 3_000_000_000 - index)
-        return BlockRecord(index, crcs, ((0, 131), (1, 125)), (0.01 / 3, 0.4 / 3, 0.02 / 3))
+    def compute(_: object, index: int, _mask_bad: bool) -> Any:
+        return record(index)
 
     stream.compute_block = compute
     Stores.holds = lambda *_: True  # type: ignore[method-assign]
@@ -197,7 +235,7 @@ def one_start(image: Path, file: Path, output: Path, until: int) -> dict[str, An
     phases.note("plan")
     space = Workspace(output)
 
-    found: Mapping[int, BlockRecord] = {}
+    found: Mapping[int, Any] = {}
     start = Start(space, replace(plan, grid=grid), RunOptions(), stop=lambda: len(found) >= until)
     with start, space.lock.held():
         start.look()
@@ -213,7 +251,7 @@ def one_start(image: Path, file: Path, output: Path, until: int) -> dict[str, An
         return {
             "kept": kept,
             "done": len(found),
-            "spent": {name: tuple(both) for name, both in phases.spent.items()},
+            "spent": {name: tuple(map(float, both)) for name, both in phases.spent.items()},
             "peak": peak(),
             "journal": size,
         }
@@ -222,34 +260,31 @@ def one_start(image: Path, file: Path, output: Path, until: int) -> dict[str, An
 def many_blocks(asked: argparse.Namespace, work: Path) -> None:
     """Three starts over a million blocks, one table row each."""
     file = in_fresh_process(_save_model, work / "model.safetensors", 4)
-    side = math.isqrt(asked.blocks) * BLOCK
-    image = endless_image(work / "blocks.tif", side, side)
-    total = (side // BLOCK) ** 2
-    rows = []
-    for until in (total // 2, total, total):
-        start = in_fresh_process(one_start, image, file, work / "blocks.tilseg", until)
-        spent = start["spent"]
-        computed = start["done"] - start["kept"]
-        each = np.array(spent["predict"]) / computed * 1000 if computed else (0.0, 0.0)
-        row = [f"{start['kept']:,}", f"{start['done']:,}"]
+    side = math.isqrt(asked.blocks)
+    total, output = side**2, work / "blocks.tilseg"
+    image = endless_image(work / "blocks.tif", side * BLOCK, side * BLOCK)
+    ends = asked.scheduled or total // 2
+    rows, noted = [], (0.0, 0.0)
+    for until in (ends, total, total):
+        start = in_fresh_process(one_start, image, file, output, until)
+        spent, computed = start["spent"], start["done"] - start["kept"]
+        each = np.array(spent["predict"]) / max(computed, 1) * 1000
+        row = [f"{start['kept']:,}", f"{computed:,}"]
         row += ["{:.1f} / {:.1f}".format(*spent[name]) for name in ("plan", "begin", "predict")]
-        row.append("{:.2f} / {:.2f}".format(*each))
+        row.append("{:.2f} / {:.2f}".format(*each) if computed else "")
         rows.append([*row, round(start["journal"] / 1e6), start["peak"]])
         print(rows[-1], flush=True)
+        if until == ends and 2 * ends < total:
+            journal = work / ".blocks.tilseg.partial" / "journal-0.jsonl"
+            noted = in_fresh_process(note, journal, total - ends)
+            print("noted: {:.1f} / {:.1f} s".format(*noted), flush=True)
+    heads = ["found", "computed", "plan, s", "begin, s", "blocks, s", "a block, ms"]
     show(
-        f"Scale: {total:,} blocks",
-        [
-            "found",
-            "done at the end",
-            "plan, s",
-            "begin, s",
-            "blocks, s",
-            "each, ms",
-            "journal, MB",
-            "peak, MB",
-        ],
+        f"Scale: {total:,} blocks, {2 * ends:,} of them through Dask",
+        [*heads, "journal, MB", "peak, MB"],
         rows,
         seconds="wall / CPU",
+        noted=noted,
     )
 
 
@@ -260,6 +295,7 @@ def main() -> None:
     parser.add_argument("--outputs", nargs="+", default=["zarr", "tif"])
     parser.add_argument("--width", type=int, default=4)
     parser.add_argument("--blocks", type=int, default=1_000_000)
+    parser.add_argument("--scheduled", type=int)
     parser.add_argument("--work", type=Path)
     asked = parser.parse_args()
     work = asked.work or Path(tempfile.mkdtemp())
