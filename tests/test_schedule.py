@@ -9,7 +9,7 @@ import dask
 import psutil
 import pytest
 import tifffile
-from distributed import Client, LocalCluster
+from distributed import Client, Future, LocalCluster
 from distributed.comm import CommClosedError
 from tiny import noise, save_tiny_model
 
@@ -17,7 +17,7 @@ import tilseg
 from tilseg import infer
 from tilseg.errors import ResourceError
 from tilseg.infer import Job, versions
-from tilseg.schedule import Cluster, Workers, slurm
+from tilseg.schedule import Cluster, Workers, run_blocks, slurm
 from tilseg.stores import Stores
 
 
@@ -79,6 +79,26 @@ def test_workers_that_die_while_they_are_checked_or_forgotten_are_no_error(job, 
         _serving(job, Cluster("external", scheduler=local.scheduler_address)) as client,
     ):
         assert sum(client.nthreads().values()) == 2
+    assert not errors
+
+
+def test_a_block_whose_answer_dask_breaks_off_is_asked_for_again(job, monkeypatch):
+    errors: list[Exception] = [
+        UnboundLocalError("result"),
+        TimeoutError(),
+        UnboundLocalError("result"),
+    ]
+    result = Future.result
+
+    def breaking(self, timeout=None):
+        if errors:
+            raise errors.pop()
+        return result(self, timeout)
+
+    monkeypatch.setattr(Future, "result", breaking)
+    found = []
+    assert run_blocks(job, range(len(job.plan.grid)), on_record=found.append) == []
+    assert sorted(record.index for record in found) == list(range(len(job.plan.grid)))
     assert not errors
 
 

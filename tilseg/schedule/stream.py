@@ -204,6 +204,10 @@ class _Stream:
             return self._died(index)
         except CancelledError as error:
             raise _no_scheduler() from error
+        except UnboundLocalError as error:
+            # Dask's own waiting was cancelled, as on a machine that hardly gets to it
+            # (dask/distributed#8514): nothing is known of the block yet.
+            raise TimeoutError from error
         return outcome
 
 
