@@ -22,7 +22,7 @@ import psutil
 
 PIPELINES = Path(__file__).parents[1] / "pipelines/cluster"
 # Seconds that anything may take.
-PATIENCE = 240
+PATIENCE = 300
 # What each node has room for, twice.
 SMALL = ("--cpus-per-task=1", "--mem=1900M")
 # Of the model and images that `desk` makes; small tiles, so that a run has a middle.
