@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class Command:
     def poll(self) -> int | None:
         return self._server.status(self.pid, 0)
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = 300) -> int:
         code = self._server.status(self.pid, seconds)
         if code is None:
             self.kill()
@@ -98,22 +99,40 @@ class Commands:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all that still runs."""
         self._lines.close()
         self._socket.close()
         self._process.wait()
 
-    def start(self, *arguments: object, limit: int | None = None) -> Command:
-        """Begin a command; limit: RLIMIT_FSIZE, the largest file it may write, in bytes."""
-        order = {"arguments": list(map(str, arguments)), "limit": limit}
+    def start(
+        self,
+        *arguments: object,
+        limit: int | None = None,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Command:
+        """Begin a command; limit: RLIMIT_FSIZE, the largest file it may write, in bytes.
+
+        cwd, env: where, and with what more in its environment, if not as the others.
+        """
+        order = {
+            "arguments": list(map(str, arguments)),
+            "limit": limit,
+            "cwd": str(cwd or self.folder),
+            "env": dict(env or {}),
+        }
         self._socket.sendall(json.dumps(order).encode() + b"\n")
         message = self._read(30)
         while message is None or "started" not in message:
             message = self._read(30)
         return Command(self, message["started"], self._logs)
 
-    def run(self, *arguments: object, limit: int | None = None) -> Command:
-        """Begin a command and wait for its end."""
-        command = self.start(*arguments, limit=limit)
+    def run(self, *arguments: object, **options: Any) -> Command:
+        """Begin a command as `start` does, and wait for its end."""
+        command = self.start(*arguments, **options)
         command.wait()
         return command
 
@@ -195,6 +214,8 @@ def _become(order: dict[str, Any], logs: Path) -> None:
         os.dup2(os.open(logs / f"{os.getpid()}.{suffix}", os.O_CREAT | os.O_RDWR), handle)
     if order["limit"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], resource.RLIM_INFINITY))
+    os.chdir(order["cwd"])
+    os.environ.update(order["env"])
     sys.argv = ["tilseg", *order["arguments"]]
     code: Any = 1
     try:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from forking import Commands
 
 from tilseg.card import Card, ClassInfo, Normalization
 from tilseg.instance_rule import InstanceRule
@@ -86,18 +91,36 @@ def noise(rows: int, cols: int, bands: int = 3, seed: int = 0, dtype: Any = np.u
     return np.repeat(np.repeat(coarse, 7, 0), 7, 1)[:rows, :cols].astype(dtype)
 
 
-def tilseg(*arguments: object, cwd: Path, check: bool = False, **kwargs: Any) -> Any:
-    """Run the command as a user types it; returns the finished process with text output."""
-    environment = {**os.environ, "COLUMNS": "100", **kwargs.pop("env", {})}
+def typed(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user types it, with its own interpreter and its seconds of imports."""
+    environment = {**os.environ, "COLUMNS": "100"}
+    order = [TILSEG, *map(str, arguments)]
     return subprocess.run(
-        [TILSEG, *map(str, arguments)],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=check,
-        **kwargs,
+        order, check=False, cwd=cwd, env=environment, capture_output=True, text=True
     )
+
+
+def tilseg(
+    *arguments: object, cwd: Path, check: bool = False, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own that finds everything imported; see `forking`."""
+    command = commands().run(*arguments, cwd=cwd, env=env)
+    done = subprocess.CompletedProcess(
+        ["tilseg", *map(str, arguments)], command.wait(), command.stdout, command.stderr
+    )
+    if check:
+        done.check_returncode()
+    return done
+
+
+@cache
+def commands() -> Commands:
+    """What starts them, the same for all tests of a process."""
+    folder = tempfile.TemporaryDirectory()
+    found = Commands(Path(folder.name))
+    atexit.register(folder.cleanup)
+    atexit.register(found.close)
+    return found
 
 
 def tree(

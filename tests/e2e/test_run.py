@@ -6,8 +6,6 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -16,7 +14,8 @@ import pytest
 import rasterio
 import tifffile
 import zarr
-from tiny import TILSEG, noise, save_tiny_model, tilseg, tree
+from forking import Command
+from tiny import commands, noise, save_tiny_model, tilseg, tree, typed
 
 from tilseg.cli.main import main
 
@@ -37,17 +36,8 @@ def desk(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(desk) -> Path:
-    tilseg(
-        "run",
-        "image.tif",
-        "--model",
-        "tiny.safetensors",
-        *OPTIONS,
-        "-o",
-        "whole.tilseg",
-        cwd=desk,
-        check=True,
-    )
+    order = ("run", "image.tif", "--model", "tiny.safetensors", *OPTIONS, "-o", "whole.tilseg")
+    typed(*order, cwd=desk).check_returncode()
     return desk / "whole.tilseg"
 
 
@@ -79,7 +69,7 @@ def test_result_holds_what_it_says(desk, undisturbed):
 
 def test_second_call_has_nothing_to_do(desk, undisturbed):
     before = tree(undisturbed, without=())
-    again = tilseg(
+    again = typed(
         "run", "image.tif", "--model", "tiny.safetensors", *OPTIONS, "-o", "whole.tilseg", cwd=desk
     )
     assert again.returncode == 0
@@ -123,24 +113,9 @@ def test_another_run_is_refused_naming_the_field(desk, undisturbed, options, fie
     assert tree(undisturbed, without=()) == before
 
 
-def _start(desk: Path, output: str, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [
-            TILSEG,
-            "run",
-            "image.tif",
-            "--model",
-            "tiny.safetensors",
-            *OPTIONS,
-            *options,
-            "-o",
-            output,
-        ],
-        cwd=desk,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def _start(desk: Path, output: str) -> Command:
+    order = ("run", "image.tif", "--model", "tiny.safetensors", *OPTIONS, "-o", output)
+    return commands().start(*order, cwd=desk)
 
 
 def _journal(desk: Path, output: str) -> int:
@@ -163,10 +138,8 @@ def test_killed_ten_times_ends_in_the_same_bytes(desk, undisturbed):
         if process.wait() == 0:
             break
         kills += 1
-        process.communicate()
     last = _start(desk, "killed.tilseg")
-    _, stderr = last.communicate()
-    assert last.returncode == 0, stderr
+    assert last.wait() == 0, last.stderr
     assert kills >= 3
     assert tree(desk / "killed.tilseg") == tree(undisturbed)
     kept = json.loads((desk / "killed.tilseg" / "summary.json").read_text())["blocks"]["kept"]
@@ -183,8 +156,8 @@ def test_an_unfinished_run_is_not_mixed_with_another(desk, undisturbed, options,
     process = _start(desk, name)
     while process.poll() is None and _journal(desk, name) < 4:
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.wait()
     refused = tilseg(
         "run", "image.tif", "--model", "tiny.safetensors", *OPTIONS, *options, "-o", name, cwd=desk
     )
@@ -296,7 +269,7 @@ def test_bad_input_gets_one_line_the_right_code_and_leaves_nothing(
 
 
 def test_a_refusal_of_the_command_itself(desk):
-    refused = tilseg("run", "image.tif", "--model", "tiny.safetensors", "--tile", "390", cwd=desk)
+    refused = typed("run", "image.tif", "--model", "tiny.safetensors", "--tile", "390", cwd=desk)
     assert refused.returncode == 2
     assert refused.stderr == (
         "error[E-TILE-STEP]: tile 390 is not a multiple of the model's stride 4; use 388 or 392\n"
