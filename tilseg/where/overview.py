@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -83,12 +84,19 @@ def _means(
     window = Window(row, col, int(rows[-1]) - row, int(cols[-1]) - col)
     pixels = source.read(window, level, bands)
     valid = valid_pixels(pixels, source.nodata, source.mask(window, level))
-    values = pixels.astype(np.float64)
-    weight = np.ones((*window.size, 1)) if valid is None else valid[..., None].astype(np.float64)
-    if valid is not None:
-        values[~valid] = 0.0
-    total, count = (
-        np.add.reduceat(np.add.reduceat(each, rows[:-1] - row, axis=0), cols[:-1] - col, axis=1)
-        for each in (values, weight)
-    )
+    if valid is None:
+        count = np.multiply.outer(np.diff(rows), np.diff(cols))[..., None]
+    else:
+        pixels = np.where(valid[..., None], pixels, 0)
+        count = _sums(valid[..., None], rows - row, cols - col)
+    total = _sums(pixels, rows - row, cols - col)
     return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+
+
+def _sums(
+    values: NDArray[Any], rows: NDArray[np.intp], cols: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Sums of (rows, cols, bands) between the edges; one row of cells after the other, so that what
+    is held in float64 stays in a processor's cache."""
+    lines = (values[start:stop].astype(np.float64).sum(axis=0) for start, stop in pairwise(rows))
+    return np.stack([np.add.reduceat(line, cols[:-1], axis=0) for line in lines])
