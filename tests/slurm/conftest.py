@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import tifffile
-from slurm_site import PATIENCE, RUN, Site, missing
+from slurm_site import RUN, Site, missing
 from tiny import STEADY, noise, save_tiny_model, tilseg
 
 
@@ -35,7 +35,7 @@ def desk(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("desk")
     save_tiny_model(folder / "tiny.safetensors", classes=3, normalization=STEADY)
     tifffile.imwrite(folder / "image.tif", noise(467, 331), tile=(64, 64), photometric="rgb")
-    tilseg("run", "image.tif", *RUN, "-o", "here.tilseg", cwd=folder, check=True, timeout=PATIENCE)
+    tilseg("run", "image.tif", *RUN, "-o", "here.tilseg", cwd=folder, check=True)
     return folder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import tifffile
-from slurm_site import NODES, PATIENCE, PIPELINES, RUN, SMALL, Site, until
+from slurm_site import NODES, PIPELINES, RUN, SMALL, Site, until
 from tiny import noise, tilseg, tree
 from undisturbed import blocks
 
@@ -63,7 +63,7 @@ def test_a_batch_of_eight_images_over_an_array(site, desk):
     for number in range(8):
         pixels = noise(101 + number, 89, seed=number)
         tifffile.imwrite(desk / f"slides/s{number}.tif", pixels, photometric="rgb")
-    tilseg("run", "slides/*.tif", *RUN, "-o", "alone/", cwd=desk, check=True, timeout=PATIENCE)
+    tilseg("run", "slides/*.tif", *RUN, "-o", "alone/", cwd=desk, check=True)
     order = ("slides/*.tif", *RUN, "-o", "results/")
     job = site.submit(*SMALL, "--array=1-2", PREEMPTIBLE, *order, cwd=desk)
     site.end(job)
@@ -124,5 +124,5 @@ def test_two_copies_of_one_job_publish_once(nodes, desk):
     receipt = json.loads((desk / output / "run.json").read_text())
     assert receipt["status"] == "complete"
     assert same(desk, output), nodes.log(job)
-    assert tilseg("verify", output, cwd=desk, timeout=PATIENCE).returncode == 0
+    assert tilseg("verify", output, cwd=desk).returncode == 0
     assert not list(desk.glob(f".{output}.*"))

@@ -30,7 +30,7 @@ def desk(tmp_path_factory) -> Path:
     save_tiny_model(folder / "tiny.safetensors", classes=3, normalization=STEADY)
     tifffile.imwrite(folder / "image.tif", noise(911, 773), tile=(64, 64), photometric="rgb")
     (folder / "jobs.toml").write_text(JOBS)
-    tilseg(*RUN, "-o", "here.tilseg", cwd=folder, check=True, timeout=PATIENCE)
+    tilseg(*RUN, "-o", "here.tilseg", cwd=folder, check=True)
     return folder
 
 
@@ -77,7 +77,7 @@ def test_workers_that_lose_their_driver_end_their_jobs(site, desk):
     running.kill()
     running.communicate(timeout=PATIENCE)
     until(lambda: not site.jobs(), "the end of the workers' jobs")
-    again = tilseg(*RUN, "-o", "lost.tilseg", cwd=desk, timeout=PATIENCE)
+    again = tilseg(*RUN, "-o", "lost.tilseg", cwd=desk)
     assert again.returncode == 0, again.stderr
     assert tree(desk / "lost.tilseg") == tree(desk / "here.tilseg")
 
@@ -88,7 +88,6 @@ def test_what_slurm_refuses_is_said_at_once(site, desk):
         *(*RUN, "--cluster", "slurm", "--config", "other.toml", "-o", "none.tilseg"),
         cwd=desk,
         env=site.environment,
-        timeout=PATIENCE,
     )
     assert refused.returncode == 8
     assert refused.stderr.splitlines()[-1].startswith("error[E-CLUSTER]: SLURM refuses the jobs")
