@@ -45,6 +45,7 @@ FLOORS = {
     "vector": 3,
     "where": 3,
     "planning": 3,
+    "tiling": 3,
     "calibration": 3,
     "bands": 3,
     "default_model": 3,

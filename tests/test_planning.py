@@ -10,13 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tilseg
+from tilseg.budget import format_bytes, parse_memory
 from tilseg.card import Card, ClassInfo, Normalization
 from tilseg.errors import InputError, ResourceError, UsageError
 from tilseg.fingerprint import adopt, differences
 from tilseg.georef import Georef
-from tilseg.planning import format_bytes, make_plan, needed_memory, parse_memory
+from tilseg.planning import make_plan
 from tilseg.receptive_field import ReceptiveField
 from tilseg.source import Level
+from tilseg.tiling import needed_memory
 from tilseg.window import Size
 
 FIELD = ReceptiveField(92, 16, 12)

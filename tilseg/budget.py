@@ -1,10 +1,13 @@
-"""How much memory and how many CPUs this process may take."""
+"""How much memory and how many CPUs this process may take, and memory in words."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from tilseg.errors import UsageError
 
 # What the operating system and other programs keep of it.
 SHARE_OF_MEMORY = 0.8
@@ -14,6 +17,30 @@ _SLURM = {
     "SLURM_MEM_PER_CPU": "SLURM_CPUS_ON_NODE",
     "SLURM_MEM_PER_GPU": "SLURM_GPUS_ON_NODE",
 }
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of "4GB", "800MB", "2GiB" or a plain number; raises UsageError E-MEMORY-SIZE."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", text, re.IGNORECASE)
+    if not match or (match[3] and not match[2]):
+        raise UsageError("E-MEMORY-SIZE", memory=text)
+    unit = match[2].upper()
+    size = float(match[1]) * (_BINARY[unit] if match[3] else _UNITS[unit])
+    if not 1 <= size < 2**63:
+        raise UsageError("E-MEMORY-SIZE", memory=text)
+    return int(size)
+
+
+def format_bytes(count: float) -> str:
+    """ "1.9 GB": decimal units, two digits."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
 
 
 def available_memory(root: Path = Path("/")) -> int:

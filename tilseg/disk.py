@@ -13,9 +13,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from tilseg.budget import format_bytes
 from tilseg.errors import OutputError
 from tilseg.plan import Plan
-from tilseg.planning import format_bytes
 
 _EXPECTED_BITS = 0.25
 _NOISE_BITS = 1.6

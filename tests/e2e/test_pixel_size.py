@@ -212,7 +212,7 @@ def test_a_run_goes_on_at_the_same_pixel_size_and_at_no_other(desk, tmp_path):
 
 def test_memory_and_disk_count_what_resampling_takes(desk, tmp_path):
     from tilseg.disk import needed
-    from tilseg.planning import needed_memory
+    from tilseg.tiling import needed_memory
 
     model = package.load_model(str(desk / "tiny.safetensors"), threads=1)
     source = open_source(desk / "map.tif")

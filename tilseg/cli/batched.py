@@ -159,13 +159,12 @@ def _segment(
     held: dict[Path, str],
 ) -> None:
     # Loaded here alone: where there is nothing to do, torch is not.
-    from tilseg.budget import available_memory
+    from tilseg.budget import available_memory, parse_memory
     from tilseg.cli.batch_display import BatchDisplay
     from tilseg.cli.failing import as_ours
     from tilseg.cli.planned import device_kind, planned
     from tilseg.model import load_model
     from tilseg.models.devices import resolve_device
-    from tilseg.planning import parse_memory
     from tilseg.schedule import Workers
     from tilseg.verbs.batch import Batch, Order
     from tilseg.verbs.stages import RunOptions

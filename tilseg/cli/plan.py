@@ -28,8 +28,8 @@ def command(image: str, workers: int | None, as_json: bool, **choices: Any) -> N
     """
     from tilseg.cli.planned import planned
     from tilseg.cli.terminal import print_facts
-    from tilseg.planning import needed_memory
     from tilseg.sources.resampled import on_grid
+    from tilseg.tiling import needed_memory
     from tilseg.where.chosen import skipped_blocks
 
     with planned(image, workers=workers, **choices) as (source, model, plan):
@@ -90,7 +90,7 @@ def _facts(
     plan: Plan, model: Model, pixel: PixelSize | None, skipped: dict[str, int], memory: int
 ) -> dict[str, str]:
     """The table for people; sizes are columns x rows."""
-    from tilseg.planning import format_bytes
+    from tilseg.budget import format_bytes
     from tilseg.report.words import skipped_text
 
     grid = plan.grid

@@ -28,7 +28,7 @@ def slurm_jobs(ctx: click.Context) -> SlurmJobs:
 def _read(path: Path) -> SlurmJobs:
     from pydantic import TypeAdapter, ValidationError
 
-    from tilseg.planning import parse_memory
+    from tilseg.budget import parse_memory
     from tilseg.schedule import SlurmJobs
 
     content, text = read_toml(path)

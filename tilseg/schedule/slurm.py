@@ -18,9 +18,8 @@ from distributed import Security
 from distributed.deploy.adaptive import Adaptive
 
 from tilseg import heap
-from tilseg.budget import SHARE_OF_MEMORY
+from tilseg.budget import SHARE_OF_MEMORY, parse_memory
 from tilseg.errors import ResourceError
-from tilseg.planning import parse_memory
 
 if TYPE_CHECKING:
     from dask_jobqueue import SLURMCluster
