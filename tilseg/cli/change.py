@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tilseg.cli.options import chosen_regions, region_options
+from tilseg.cli.region_options import chosen_regions, region_options
 
 if TYPE_CHECKING:
     from tilseg.changes.change import Change

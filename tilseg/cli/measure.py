@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 import numpy as np
 
-from tilseg.cli.options import chosen_regions, region_options
+from tilseg.cli.region_options import chosen_regions, region_options
 from tilseg.errors import UsageError
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from tilseg.cli.options import chosen_regions, image_choices
+from tilseg.cli.options import image_choices
+from tilseg.cli.region_options import chosen_regions
 from tilseg.default_model import default_model, place
 from tilseg.model import Model, load_model
 from tilseg.plan import Plan, RegionOptions

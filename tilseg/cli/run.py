@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from tilseg.cli.options import Duration, Names, ShardPart, plan_options
+from tilseg.cli.options import plan_options
 from tilseg.cli.sections import SectionedCommand
+from tilseg.cli.values import Duration, Names, ShardPart
 
 if TYPE_CHECKING:
     from tilseg.schedule import Cluster, SlurmJobs

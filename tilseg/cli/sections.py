@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import click
 
@@ -55,6 +55,19 @@ _SECTIONS = {
     ),
 }
 _OTHERS = "Options"
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def together(*options: Decorator) -> Decorator:
+    """All `options` as one decorator of a command, which gets them in this order."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 def sections(command: click.Command) -> Iterator[tuple[str, list[click.Option]]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tilseg.cli.config import SLURM, line_of, read_toml, refuse
-from tilseg.cli.options import A_TIME, seconds_of
+from tilseg.cli.values import A_TIME, seconds_of
 from tilseg.errors import UsageError, nearest
 
 if TYPE_CHECKING:

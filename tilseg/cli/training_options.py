@@ -9,7 +9,7 @@ import click
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from tilseg.cli.sections import SectionedCommand
+from tilseg.cli.sections import SectionedCommand, together
 from tilseg.training.config import Config
 from tilseg.training.settings import AUGMENTATIONS
 
@@ -74,9 +74,7 @@ class TrainCommand(SectionedCommand):
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds every option of a training."""
     made = {flag: _option(flag, place) for flag, place in PLACES.items() if flag not in _OWN}
-    for option in reversed((_OWN | made).values()):
-        command = option(command)
-    return command
+    return together(*(_OWN | made).values())(command)
 
 
 def _option(flag: str, place: str) -> Callable[..., Any]:
