@@ -43,7 +43,9 @@ def thumbnail(output: Path, plan: Plan, card: Card) -> bytes:
 def _codes(output: Path) -> NDArray[np.uint8]:
     """Class values at the middles of the cells of the picture."""
     found = (output / name for name in ("mask.zarr", "mask.tif"))
-    mask = open_source(next((path for path in found if path.exists()), output))
+    there = next((path for path in found if path.exists()), output)
+    # A mask on a map has its colours in a palette.
+    mask = open_source(there, palette="index")
     try:
         level = len(mask.levels) - 1
         size = mask.levels[level].size
