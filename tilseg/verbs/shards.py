@@ -8,6 +8,7 @@ Whatever the shards did, publishing is an ordinary start that finds all blocks t
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,8 +26,10 @@ from tilseg.verbs.stages import (
 )
 from tilseg.workspace import Workspace
 
-# To join takes tenths of a second; hundreds of tasks may begin together.
-_JOIN_SECONDS = 30.0
+# To join takes tenths of a second, but hundreds of tasks may begin together, and the first may have
+# to measure what is not exact.
+_JOIN_SECONDS = 900.0
+_LOOK_SECONDS = 5.0
 
 
 def carry_out_shard(start: Start, shard: Shard, *, break_lock: bool = False) -> RunReport:
@@ -35,18 +38,14 @@ def carry_out_shard(start: Start, shard: Shard, *, break_lock: bool = False) -> 
     Raises as `tilseg.run`.
     """
     with ExitStack() as working:
-        try:
-            with start.space.lock.held(wait=_JOIN_SECONDS):
-                finished = start.look(shard)
-                if finished is not None:
-                    return finished
-                lock = start.join(shard)
-                working.enter_context(lock.held(take_over=break_lock))
-        except LockedError:
-            # The one that publishes holds it for long.
-            if not start.all_done():
-                raise
-            return start.unfinished()
+        with ExitStack() as joining:
+            if not _own(start, joining):
+                return start.unfinished()
+            finished = start.look(shard)
+            if finished is not None:
+                return finished
+            lock = start.join(shard)
+            working.enter_context(lock.held(take_over=break_lock))
         try:
             start.begin_part(shard)
             start.predict()
@@ -55,16 +54,33 @@ def carry_out_shard(start: Start, shard: Shard, *, break_lock: bool = False) -> 
     return _publish_if_last(start)
 
 
+def _own(start: Start, held: ExitStack) -> bool:
+    """Own the workspace as long as `held` is open; False where it is being published.
+
+    Raises LockedError E-LOCKED, Stopped E-STOPPED.
+    """
+    end = time.monotonic() + _JOIN_SECONDS
+    while True:
+        try:
+            held.enter_context(start.space.lock.held(wait=_LOOK_SECONDS))
+        except LockedError:
+            done, total = blocks_done(start.space)
+            if done == total > 0:
+                return False
+            if start.stop():
+                raise Stopped("E-STOPPED", done=done, total=total) from None
+            if time.monotonic() > end:
+                raise
+        else:
+            return True
+
+
 def _publish_if_last(start: Start) -> RunReport:
     """Every shard looks when its own journal is on the disk, so one of them finds all of them."""
     if not start.all_done():
         return start.unfinished()
     with ExitStack() as publishing:
-        try:
-            publishing.enter_context(start.space.lock.held(wait=_JOIN_SECONDS))
-        except LockedError:
-            return start.unfinished()
-        return start.carry_out()
+        return start.carry_out() if _own(start, publishing) else start.unfinished()
 
 
 def finish_shards(
