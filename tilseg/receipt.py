@@ -52,15 +52,10 @@ def summarise(
     they were told apart. kept: blocks computed in an earlier start; "skipped" are those for which
     the network was not asked, by the reason.
     """
-    pixel = georef.pixel_size
-    counts: Counter[int] = Counter()
-    for record in records:
-        counts.update(dict(record.counts))
+    grid, pixel = plan.grid, georef.pixel_size
+    rule = None if plan.regions is None else plan.regions.rule
+    counts = _counts(records)
     nodata = counts.pop(NODATA, 0)
-    valid = counts.total()
-    grid, rule = plan.grid, None if plan.regions is None else plan.regions.rule
-    skipped = Counter(record.skipped for record in records if record.skipped is not None)
-    found = None if regions is None else Counter(regions.columns["class"].tolist())
     return {
         "input": plan.source,
         "width": grid.shape.cols,
@@ -69,26 +64,10 @@ def summarise(
         "unit": pixel.unit if pixel else None,
         "image_pixels": list(georef.factors),
         "area_unit": world.unit if world else None,
-        "classes": [
-            {
-                "value": value,
-                "name": info.name,
-                "pixels": counts[value],
-                "fraction": counts[value] / valid if valid else None,
-                "area": _area(value, counts[value], world, records),
-                "regions": None if found is None or value == card.background else found[value],
-            }
-            for value, info in enumerate(card.classes)
-        ],
+        "classes": _classes(card, counts, world, records, regions),
         "instances": None if rule is None else asdict(rule),
         "nodata_pixels": nodata,
-        "blocks": {
-            "total": len(grid),
-            "done": len(records) - skipped.total() - kept,
-            "kept": kept,
-            "skipped": dict(skipped),
-            "failed": 0,
-        },
+        "blocks": _blocks(len(grid), records, kept),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "model": card.name,
         "tile": list(grid.tile),
@@ -96,6 +75,48 @@ def summarise(
         "stride": grid.field.stride,
         "tta": plan.tta,
         "redundancy": round(plan.redundancy, 4),
+    }
+
+
+def _counts(records: Sequence[BlockRecord]) -> Counter[int]:
+    """Pixels of each value of the mask."""
+    counts: Counter[int] = Counter()
+    for record in records:
+        counts.update(dict(record.counts))
+    return counts
+
+
+def _classes(
+    card: Card,
+    counts: Counter[int],
+    world: World | None,
+    records: Sequence[BlockRecord],
+    regions: RegionTable | None,
+) -> list[dict[str, Any]]:
+    """Of each class what `summarise` says; counts: valid pixels of each."""
+    valid = counts.total()
+    found = None if regions is None else Counter(regions.columns["class"].tolist())
+    return [
+        {
+            "value": value,
+            "name": info.name,
+            "pixels": counts[value],
+            "fraction": counts[value] / valid if valid else None,
+            "area": _area(value, counts[value], world, records),
+            "regions": None if found is None or value == card.background else found[value],
+        }
+        for value, info in enumerate(card.classes)
+    ]
+
+
+def _blocks(total: int, records: Sequence[BlockRecord], kept: int) -> dict[str, Any]:
+    skipped = Counter(record.skipped for record in records if record.skipped is not None)
+    return {
+        "total": total,
+        "done": len(records) - skipped.total() - kept,
+        "kept": kept,
+        "skipped": dict(skipped),
+        "failed": 0,
     }
 
 

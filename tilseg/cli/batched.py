@@ -7,12 +7,11 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,13 +25,12 @@ from tilseg.cli.options import image_choices, network_choices
 from tilseg.cli.stopping import StopRequest, stopping
 from tilseg.errors import BatchFailed, ExistsError, OutputError, Stopped, UsageError, printable
 from tilseg.model import find_model
-from tilseg.shard import Shard
 from tilseg.source import Source, open_source
 from tilseg.workspace import RECEIPT, SINGLE
 
 if TYPE_CHECKING:
+    from tilseg.cli.asked import Asked
     from tilseg.plan import Plan
-    from tilseg.schedule import Cluster
 
 DEGRADED = 3
 # Of the memory budget, for the image that is read ahead and the one that is published.
@@ -76,85 +74,66 @@ def results_folder(output: str | None) -> Path:
     return folder
 
 
-@dataclass(frozen=True, slots=True)
-class Batched:
-    """The options of `run` that a batch has its own way with; `choices` decide plans."""
-
-    outputs: tuple[str, ...]
-    cluster: Callable[[str], Cluster]
-    workers: int | None
-    processes: int | None
-    on_bad_tile: Literal["fail", "mask"]
-    overwrite: bool
-    break_lock: bool
-    choices: dict[str, Any]
-
-    def of(self, image: BatchImage) -> dict[str, Any]:
-        """The choices for one image."""
-        own = {"model": image.model, "pixel_size": image.pixel_size, "roi": image.roi}
-        return self.choices | {name: value for name, value in own.items() if value is not None}
-
-    def request(self, image: BatchImage) -> str:
-        return request(self.of(image), self.outputs)
-
-    def is_done(self, image: BatchImage, records: Records) -> bool:
-        def opened() -> Source:
-            return open_source(image.image, **image_choices(self.of(image)))
-
-        keep_bad = self.on_bad_tile == "mask"
-        asked = self.request(image)
-        return is_answered(records.of(image.output), image, asked, opened, keep_bad=keep_bad)
-
-
-def run_batch(
-    images: Sequence[str],
-    output: str | None,
-    shard: Shard | None,
-    stop_after: float | None,
-    options: Batched,
-    *,
-    as_json: bool,
-) -> None:
+def run_batch(images: Sequence[str], output: str | None, asked: Asked) -> None:
     """Segment the images whose results are not there yet, tell of all, and raise BatchFailed where
     some have failed."""
-    if options.choices["model"] is not None:
-        find_model(options.choices["model"])
+    if asked.choices["model"] is not None:
+        find_model(asked.choices["model"])
     listed = list_images(images)
     folder = results_folder(output)
     records = Records(folder)
     known = {records.output(record): record.image for record in records}
     named = name_results(listed, folder, known)
-    mine = [named[index] for index in (shard.part(len(named)) if shard else range(len(named)))]
+    part = asked.shard.part(len(named)) if asked.shard else range(len(named))
+    mine = [named[index] for index in part]
     held: dict[Path, str] = {}
-    with stopping(stop_after) as stop:
+    with stopping(asked.stop_after) as stop:
         try:
-            todo = _left(mine, records, options, stop)
+            todo = _left(mine, records, asked, stop)
             if todo:
-                _segment(todo, len(mine), records, options, stop, held)
+                _segment(todo, len(mine), records, asked, stop, held)
         finally:
             write_overview(records, lambda: lines(named, records, held))
     ended = list(islice(lines(mine, records, held), len(mine)))
-    _tell(folder, ended, as_json=as_json)
+    _tell(folder, ended, as_json=asked.as_json)
 
 
 def _left(
-    images: Sequence[BatchImage], records: Records, options: Batched, stop: StopRequest
+    images: Sequence[BatchImage], records: Records, asked: Asked, stop: StopRequest
 ) -> list[BatchImage]:
     """Those whose results are not there yet."""
     left = []
     for done, image in enumerate(images):
         if stop():
             raise Stopped("E-BATCH-STOPPED", done=done, total=len(images))
-        if not options.is_done(image, records):
+        if not _is_done(image, records, asked):
             left.append(image)
     return left
+
+
+def _is_done(image: BatchImage, records: Records, asked: Asked) -> bool:
+    def opened() -> Source:
+        return open_source(image.image, **image_choices(_choices(image, asked)))
+
+    wanted, keep_bad = _request(image, asked), asked.on_bad_tile == "mask"
+    return is_answered(records.of(image.output), image, wanted, opened, keep_bad=keep_bad)
+
+
+def _request(image: BatchImage, asked: Asked) -> str:
+    return request(_choices(image, asked), asked.outputs)
+
+
+def _choices(image: BatchImage, asked: Asked) -> dict[str, Any]:
+    """The choices of one image's plan."""
+    own = {"model": image.model, "pixel_size": image.pixel_size, "roi": image.roi}
+    return asked.choices | {name: value for name, value in own.items() if value is not None}
 
 
 def _segment(
     todo: Sequence[BatchImage],
     total: int,
     records: Records,
-    options: Batched,
+    asked: Asked,
     stop: StopRequest,
     held: dict[Path, str],
 ) -> None:
@@ -169,7 +148,7 @@ def _segment(
     from tilseg.verbs.batch import Batch, Order
     from tilseg.verbs.stages import RunOptions
 
-    choices = options.choices
+    choices, at = asked.choices, asked.computing
     choices["device"] = device_kind(choices["device"])
     memory = parse_memory(choices["memory"]) if choices["memory"] else available_memory()
     load = lru_cache(maxsize=2)(load_model)
@@ -178,23 +157,14 @@ def _segment(
         load(choices["model"], **network_choices(choices))
 
     def plan(image: BatchImage) -> Plan:
-        own = options.of(image) | {"memory": max(1, memory - _BESIDE_BYTES)}
-        with planned(
-            image.image,
-            load=load,
-            workers=options.workers,
-            processes=options.processes,
-            **own,
-        ) as (
-            _,
-            _,
-            made,
-        ):
+        own = _choices(image, asked) | {"memory": max(1, memory - _BESIDE_BYTES)}
+        own |= {"workers": at.workers, "processes": at.sharing}
+        with planned(image.image, load=load, **own) as (_, _, made):
             return made
 
-    cluster = options.cluster(resolve_device(choices["device"]).partition(":")[0])
-    run_options = RunOptions(options.outputs, cluster, options.overwrite, options.on_bad_tile)
-    order = Order(plan, options.request, as_ours, run_options, options.break_lock)
+    cluster = at.cluster(resolve_device(choices["device"]).partition(":")[0])
+    options = RunOptions(asked.outputs, cluster, asked.overwrite, asked.on_bad_tile)
+    order = Order(plan, partial(_request, asked=asked), as_ours, options, asked.break_lock)
     with (
         BatchDisplay(todo, total) as display,
         tempfile.TemporaryDirectory(prefix="tilseg-") as scratch,

@@ -13,8 +13,9 @@ from tilseg.cli.sections import SectionedCommand
 from tilseg.cli.values import Duration, Names, ShardPart
 
 if TYPE_CHECKING:
-    from tilseg.schedule import Cluster, SlurmJobs
+    from tilseg.cli.asked import Asked
     from tilseg.shard import Shard
+    from tilseg.verbs.run import RunReport
 
 DEGRADED = 3
 
@@ -103,64 +104,41 @@ def command(
     in quotes then stand for many images, results that are there are left, one bad image does not stop
     the others, and results/ gets batch.csv and batch.html. Otherwise a pattern is one scene.
     """
-    from tilseg.budget import usable_cpus
-    from tilseg.cli.batched import Batched, is_batch, run_batch
-    from tilseg.cli.slurm_section import slurm_jobs
+    from tilseg.cli.asked import Asked, chosen_computing
+    from tilseg.cli.batched import is_batch, run_batch
 
-    if sum(map(bool, (scheduler, processes, batch_system))) > 1:
-        words = "--processes, --scheduler and --cluster exclude each other; give one of them"
-        raise click.UsageError(words)
-    jobs = slurm_jobs(click.get_current_context()) if batch_system else None
-    if jobs:
-        # The plan is for their machines, not for this one.
-        choices |= {"cpus": jobs.cpus, "memory": choices["memory"] or jobs.usable_memory}
-    elsewhere = 1 if scheduler or jobs else None
-    count = (workers or usable_cpus()) if processes else elsewhere
-    threads = None if processes else workers
-
-    def cluster(device: str) -> Cluster:
-        if jobs:
-            return _slurm(jobs)
-        return _cluster(device, threads, count if processes else None, scheduler)
-
+    computing = chosen_computing(
+        workers, processes=processes, scheduler=scheduler, batch_system=batch_system
+    )
+    asked = Asked(
+        computing=computing,
+        outputs=outputs,
+        on_bad_tile=on_bad_tile,
+        overwrite=overwrite,
+        break_lock=break_lock,
+        shard=shard,
+        stop_after=stop_after,
+        as_json=as_json,
+        choices=computing.planned_there(choices),
+    )
     if is_batch(images, output):
-        options = Batched(
-            outputs, cluster, threads, count, on_bad_tile, overwrite, break_lock, choices
-        )
-        run_batch(images, output, shard, stop_after, options, as_json=as_json)
-        return
-    if shard and overwrite:
+        run_batch(images, output, asked)
+    else:
+        _run_one(images[0], output, asked)
+
+
+def _run_one(image: str, output: str | None, asked: Asked) -> None:
+    """Segment an image, and tell of it."""
+    if asked.shard and asked.overwrite:
         # Every shard would remove what the others have done.
         raise click.UsageError(
             "--shard and --overwrite exclude each other; remove the result first"
         )
     # Loaded here alone: a batch with nothing to do needs no engine.
     from tilseg.cli.endings import show_report
-    from tilseg.cli.planned import planned
-    from tilseg.cli.stopping import stopping
-    from tilseg.cli.terminal import ProgressDisplay
-    from tilseg.source import image_name
-    from tilseg.verbs.run import run
 
-    with (
-        stopping(stop_after) as stop,
-        ProgressDisplay() as display,
-        planned(images[0], workers=threads, processes=count, **choices) as (_, _, plan),
-    ):
-        result = Path(output or f"{image_name(plan.source)}.tilseg")
-        report = run(
-            plan,
-            result,
-            outputs=outputs,
-            cluster=cluster(plan.device),
-            overwrite=overwrite,
-            break_lock=break_lock,
-            on_bad_tile=on_bad_tile,
-            shard=(shard.number, shard.count) if shard else None,
-            progress=display.update,
-            stop=stop,
-        )
-    if as_json:
+    report, result = _segment(image, output, asked)
+    if asked.as_json:
         click.echo(json.dumps(report.summary, indent=1))
     else:
         show_report(report, result)
@@ -168,23 +146,31 @@ def command(
         raise click.exceptions.Exit(DEGRADED)
 
 
-def _slurm(jobs: SlurmJobs) -> Cluster:
-    from tilseg.schedule import Cluster
+def _segment(image: str, output: str | None, asked: Asked) -> tuple[RunReport, Path]:
+    """The report of the run, and where its result is."""
+    from tilseg.cli.planned import planned
+    from tilseg.cli.stopping import stopping
+    from tilseg.cli.terminal import ProgressDisplay
+    from tilseg.source import image_name
+    from tilseg.verbs.run import run
 
-    return Cluster("slurm", slurm=jobs)
-
-
-def _cluster(
-    device: str, threads: int | None, processes: int | None, scheduler: str | None
-) -> Cluster:
-    from tilseg.models.devices import cuda_devices
-    from tilseg.schedule import Cluster
-
-    if scheduler:
-        return Cluster("external", scheduler=scheduler)
-    gpus = cuda_devices() if device == "cuda" else ()
-    if processes:
-        return Cluster("processes", processes, gpus=gpus)
-    if len(gpus) > 1:
-        return Cluster("processes", len(gpus), gpus=gpus)
-    return Cluster("threads", threads)
+    at = asked.computing
+    with (
+        stopping(asked.stop_after) as stop,
+        ProgressDisplay() as display,
+        planned(image, workers=at.workers, processes=at.sharing, **asked.choices) as (_, _, plan),
+    ):
+        result = Path(output or f"{image_name(plan.source)}.tilseg")
+        report = run(
+            plan,
+            result,
+            outputs=asked.outputs,
+            cluster=at.cluster(plan.device),
+            overwrite=asked.overwrite,
+            break_lock=asked.break_lock,
+            on_bad_tile=asked.on_bad_tile,
+            shard=(asked.shard.number, asked.shard.count) if asked.shard else None,
+            progress=display.update,
+            stop=stop,
+        )
+    return report, result
