@@ -11,16 +11,15 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import noise, save_tiny_model
+from tiny import noise, save_tiny_model, tiny_plan
 
 import tilseg
 from tilseg import exactness
 from tilseg.calibration import calibrated, windows
 from tilseg.errors import InputError, Stopped
 from tilseg.fingerprint import adopt, fingerprint, plan_from_json, plan_to_json
-from tilseg.model import BandStatistics
 from tilseg.models import int8
-from tilseg.plan import Plan, TileGrid
+from tilseg.plan import TileGrid
 from tilseg.receptive_field import ReceptiveField
 from tilseg.selection import EVERYTHING, Selection, TissueMask
 from tilseg.sinks.zarr import MaskStore
@@ -28,18 +27,8 @@ from tilseg.window import Size, Window
 
 pytestmark = pytest.mark.skipif(not int8.here(), reason="this processor has no AVX-512 VNNI")
 SHAPE = (211, 307)
-PLAN = Plan(
-    grid=TileGrid(Size(53, 67), ReceptiveField(44, 8, 4), Size(8, 8), Size(1, 1)),
-    source="x.tif",
-    level=0,
-    bands=(0, 1, 2),
-    model="m.safetensors",
-    model_sha256="0",
-    statistics=BandStatistics((0.0,) * 3, (1.0,) * 3),
-    precision="int8",
-    device="cpu",
-    threads=1,
-)
+GRID = TileGrid(Size(53, 67), ReceptiveField(44, 8, 4), Size(8, 8), Size(1, 1))
+PLAN = tiny_plan(GRID, precision="int8")
 
 
 @pytest.fixture(scope="module")

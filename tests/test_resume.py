@@ -9,31 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from damage import flip_bit, truncate, zero_tail
-from tiny import noise
+from tiny import noise, tiny_plan
 
 from tilseg.errors import Stopped
 from tilseg.journal import BadTile, BlockRecord, Journal
-from tilseg.model import BandStatistics
-from tilseg.plan import Plan, TileGrid
+from tilseg.plan import TileGrid
 from tilseg.receptive_field import ReceptiveField
 from tilseg.resume import keep_sound, tidy
 from tilseg.stores import Stores
 from tilseg.window import Size, Window
 
 GRID = TileGrid(Size(53, 67), ReceptiveField(halo=4, stride=4, offset=0), Size(12, 12), Size(2, 1))
-PLAN = Plan(
-    grid=GRID,
-    source="x.tif",
-    level=0,
-    bands=(0, 1, 2),
-    model="m.safetensors",
-    model_sha256="0",
-    statistics=BandStatistics((0.0,) * 3, (1.0,) * 3),
-    precision="fp32",
-    device="cpu",
-    threads=1,
-    regions=None,
-)
+PLAN = tiny_plan(GRID, regions=None)
 LABELS = noise(*GRID.shape, bands=1)[..., 0] % 3
 
 

@@ -17,6 +17,8 @@ from forking import Commands
 
 from tilseg.card import Card, ClassInfo, Normalization
 from tilseg.instance_rule import InstanceRule
+from tilseg.model import BandStatistics
+from tilseg.plan import Plan, TileGrid
 
 IMAGE = Normalization(kind="image")
 # The same for every image, where a comparison needs it.
@@ -68,6 +70,22 @@ def save_tiny_model(
     _balance(network, bands)
     save_model(network, card, path)
     return path
+
+
+def tiny_plan(grid: TileGrid, **choices: Any) -> Plan:
+    """A plan of three bands for what never opens its image and its model: there are none."""
+    facts = {
+        "source": "x.tif",
+        "level": 0,
+        "bands": (0, 1, 2),
+        "model": "m.safetensors",
+        "model_sha256": "0",
+        "statistics": BandStatistics((0.0,) * 3, (1.0,) * 3),
+        "precision": "fp32",
+        "device": "cpu",
+        "threads": 1,
+    }
+    return Plan(grid=grid, **(facts | choices))
 
 
 def _balance(network: Any, bands: int) -> None:
