@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilseg.names import common_name, distinct_words, file_names, joined
+from tilseg.names import common_name, distinct_words, file_names, joined, placed
 
 # What a file may be called, separators of lists, patterns and uris among it.
 NAMES = st.text(st.sampled_from("ab,_.-#*[]? ="), min_size=1).filter(lambda n: n not in (".", ".."))
@@ -62,3 +62,28 @@ def test_words_that_differ_name_bands_and_those_that_do_not_the_scene(names, wor
     if len(names) > 1:
         assert distinct_words(names) == words
     assert common_name(names) == common
+
+
+# A comma at the beginning of a name can't be told from one that parts two.
+@given(
+    st.lists(NAMES.filter(lambda n: n[0] != ","), min_size=1, max_size=3),
+    st.sampled_from(["", "x,y", "x"]),
+)
+def test_a_list_is_the_same_from_elsewhere(names, folder):
+    listed = ",".join(name.replace(",", ",,") for name in names)
+    place = Path("/nowhere", folder)
+    assert file_names(placed(listed, place)) == tuple(f"{place}/{name}" for name in names)
+
+
+def test_what_is_there_from_elsewhere_is_no_list(tmp_path, monkeypatch):
+    (tmp_path / "in,put").mkdir()
+    for name in ("a,b.tif", "x_2.tif", "x_1.tif"):
+        (tmp_path / "in,put" / name).touch()
+    # The same names lead elsewhere from here.
+    for name in ("a", "b.tif", "x_3.tif"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    folder = Path("in,put")
+    assert file_names(placed("a,b.tif", folder)) == ("in,put/a,b.tif",)
+    assert file_names(placed("x_*.tif", folder)) == ("in,put/x_1.tif", "in,put/x_2.tif")
+    assert placed("s3://bucket/a.tif", folder) == "s3://bucket/a.tif"

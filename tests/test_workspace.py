@@ -10,7 +10,8 @@ import pytest
 
 from tilseg.durable import seal
 from tilseg.errors import ExistsError, LockedError, OutputError
-from tilseg.workspace import RECEIPT, Workspace
+from tilseg.ownership import check_apart
+from tilseg.workspace import LONGEST_NAME, RECEIPT, Workspace
 
 
 def _ready(space: Workspace, word: str, *, aux: bool = True) -> None:
@@ -312,3 +313,18 @@ def test_what_is_missing_of_a_result_is_named(tmp_path):
     assert Workspace(final).missing({"files": dict.fromkeys(there + gone, "")}) == gone
     nowhere = Workspace(tmp_path / "none.tilseg")
     assert nowhere.missing({"files": {"mask.tif": ""}}) == ["mask.tif"]
+
+
+def test_a_name_that_leaves_no_room_for_a_run_is_refused(tmp_path):
+    longest = tmp_path / ("x" * LONGEST_NAME)
+    Workspace(longest).check_parent()
+    with Workspace(longest).lock.held():
+        assert len(list(tmp_path.iterdir())) == 1
+        with pytest.raises(LockedError), Workspace(longest).lock.held():
+            pass
+    for more in (1, 300):
+        space = Workspace(tmp_path / ("x" * (LONGEST_NAME + more)))
+        check_apart(space.places, [tmp_path / "image.tif"])
+        with pytest.raises(OutputError, match=r"bytes, and runs have room for") as caught:
+            space.check_parent()
+        assert caught.value.id == "E-OUTPUT-NAME"

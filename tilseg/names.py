@@ -14,6 +14,8 @@ from pathlib import Path
 
 # http://host/x.tif, s3://bucket/x.tif, and GDAL's names of the same.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/vsi[a-z0-9_]+/")
+# Of a list: what is between its commas.
+_LISTED = re.compile(r"(?:[^,]|,,)+")
 _WORD_END = re.compile(r"[\W_]+")
 
 
@@ -30,7 +32,7 @@ def file_names(image: str) -> tuple[str, ...]:
     """
     if os.path.lexists(image) or (is_address(image) and not re.search(r",\w+://", image)):
         return (image,)
-    listed = [part.replace(",,", ",") for part in re.findall(r"(?:[^,]|,,)+", image)]
+    listed = [part.replace(",,", ",") for part in _LISTED.findall(image)]
     return tuple(name for part in listed for name in _fitting(part)) or (image,)
 
 
@@ -43,6 +45,18 @@ def _fitting(part: str) -> list[str]:
 def joined(names: Iterable[str | os.PathLike[str]]) -> str:
     """The list of `names`, made absolute, that `file_names` takes apart again."""
     return ",".join(_absolute(os.fspath(name)).replace(",", ",,") for name in names)
+
+
+def placed(image: str, folder: Path) -> str:
+    """What to call from here the image that is `image` from `folder` on: a file, a list or a pattern.
+
+    Addresses stay as they are.
+    """
+    whole = folder / image
+    if is_address(image) or os.path.lexists(whole):
+        return image if is_address(image) else str(whole)
+    place = f"{folder}/".replace(",", ",,")
+    return ",".join(part if is_address(part) else place + part for part in _LISTED.findall(image))
 
 
 def _absolute(name: str) -> str:

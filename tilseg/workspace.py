@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ from tilseg.lock import Lock
 from tilseg.source import is_text
 
 RECEIPT = "run.json"
+# Bytes of the longest name of an output: of the 255 that disks give, with what a lock puts before it
+# and behind.
+LONGEST_NAME = 255 - len(f"..lock.{uuid.uuid4().hex}")
 _RESULT = "result."
 # Suffix of an output that is one file -> the file of a result that it is.
 SINGLE = {".tif": "mask.tif", ".tiff": "mask.tif", ".zarr": "mask.zarr"}
@@ -107,6 +111,10 @@ class Workspace:
         its lock is a link."""
         if not is_text(self.final):
             raise OutputError("E-OUTPUT-NAME", path=self.final, reason="its name is not UTF-8 text")
+        length = len(os.fsencode(self.final.name))
+        if length > LONGEST_NAME:
+            reason = f"its name has {length} bytes, and runs have room for {LONGEST_NAME}"
+            raise OutputError("E-OUTPUT-NAME", path=self.final, reason=reason)
         if self.final.name.startswith(".") and self.final.suffix in _HIDDEN:
             reason = f"runs keep names in {self.final.suffix} for their work"
             raise OutputError("E-OUTPUT-NAME", path=self.final, reason=reason)

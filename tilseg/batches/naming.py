@@ -1,8 +1,9 @@
 """What the results of a batch are called: after their images, and the same tomorrow.
 
 slides/a.svs becomes a.tilseg. Where several images have one stem, or a.tilseg is another image's,
-it is a-1f3a9c20.tilseg, by a hash of its path. Whichever name an image has got it keeps: a larger
-batch into the same folder finds what a smaller one has made.
+it is a-1f3a9c20.tilseg, by a hash of its path; so it is for a stem too long for a disk, of which the
+beginning stays. Whichever name an image has got it keeps: a larger batch into the same folder finds
+what a smaller one has made.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from tilseg.batches.listing import Listed
 from tilseg.errors import UsageError
 from tilseg.source import image_name
-from tilseg.workspace import RECEIPT
+from tilseg.workspace import LONGEST_NAME, RECEIPT
 
 _DIGITS = 8
 # The plan of a run is written within milliseconds of its folder; disks of many machines take longer.
@@ -77,7 +78,7 @@ def _name(
 ) -> str:
     stem = image_name(image)
     digest = hashlib.sha256(image.encode(errors="surrogateescape")).hexdigest()[:_DIGITS]
-    plain, own = f"{stem}.tilseg", f"{stem}-{digest}.tilseg"
+    plain, own = f"{stem}.tilseg", f"{_cut(stem)}-{digest}.tilseg"
     if there & {own, f".{own}.partial"}:
         return own
     if there & {plain, f".{plain}.partial"}:
@@ -85,7 +86,12 @@ def _name(
         # Of a run that was killed before it said of which image it is, nothing is kept.
         empty = behind is None and plain not in there
         return plain if behind == image or empty else own
-    return plain if stems[stem] == 1 else own
+    return plain if stems[stem] == 1 and _cut(stem) == stem else own
+
+
+def _cut(stem: str) -> str:
+    """As much of it as there is room for beside a hash."""
+    return stem.encode()[: LONGEST_NAME - len("-.tilseg") - _DIGITS].decode(errors="ignore")
 
 
 def _image_behind(output: Path) -> str | None:

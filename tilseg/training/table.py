@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from tilseg.errors import InputError, nearest
-from tilseg.names import is_address
+from tilseg.names import placed
 from tilseg.training.pairs import PARTS, Pair
 
 _NEEDED = ("image", "mask")
@@ -58,15 +58,8 @@ def _pair(path: Path, number: int, row: dict[str, str]) -> Pair:
         raise _refuse(path, f"line {number} has the split {part!r}, where {' or '.join(PARTS)} is")
     name = Path(cells["image"]).with_suffix("").as_posix().removesuffix(".ome")
     group = cells.get("group", "")
-    image, mask = (_placed(path.parent, cells[column]) for column in _NEEDED)
+    image, mask = (placed(cells[column], path.parent) for column in _NEEDED)
     return Pair(name.rpartition("/")[2], image, mask, group, cells.get("patient", ""), part)
-
-
-def _placed(folder: Path, image: str) -> str:
-    """A file, or each of a scene's, from the folder on."""
-    if is_address(image):
-        return image
-    return ",".join(part if is_address(part) else str(folder / part) for part in image.split(","))
 
 
 def _checked(path: Path, pairs: list[Pair]) -> tuple[Pair, ...]:
