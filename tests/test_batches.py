@@ -18,6 +18,7 @@ from tilseg.batches.overview import write_overview
 from tilseg.batches.record import Record, Records
 from tilseg.batches.table import Line
 from tilseg.errors import InputError, UsageError
+from tilseg.workspace import Workspace
 
 
 @pytest.fixture
@@ -205,3 +206,29 @@ def test_table_and_page_say_what_hostile_names_say_and_no_more(tmp_path):
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert "1 complete, 1 failed" in page
+
+
+def test_a_pattern_does_not_stand_for_what_lies_in_results(slides):
+    for name in ("a/2.tilseg/mask.tif", "a/2.tilseg/mask.zarr/0.tif"):
+        (slides / name).parent.mkdir(parents=True)
+        (slides / name).touch()
+    assert _images("**/*.tif") == [str(slides / "a/x,y.tif")]
+    assert str(slides / "a/2.tilseg") not in _images("a/*")
+    assert _images("a/*.tilseg/*.tif") == [str(slides / "a/2.tilseg/mask.tif")]
+
+
+@pytest.mark.parametrize("letter", ["x", "é"])
+def test_a_stem_too_long_for_a_disk_is_cut(tmp_path, letter):
+    listed = [Listed(f"/in/{letter * (251 // len(letter.encode()))}.svs"), Listed("/in/1.svs")]
+    first, other = name_results(listed, tmp_path, {})
+    assert other.output.name == "1.tilseg"
+    Workspace(first.output).check_parent()
+    with Workspace(first.output).lock.held():
+        pass
+    assert (first.output.name, hashlib.sha256(listed[0].image.encode()).hexdigest()[:8]) == (
+        letter * (200 // len(letter.encode())) + first.output.name[-16:],
+        first.output.name[-15:-7],
+    )
+    first.output.mkdir()
+    (first.output / "run.json").write_text(json.dumps({"plan": {"source": listed[0].image}}))
+    assert name_results(listed, tmp_path, {})[0] == first

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from tilseg.errors import InputError, UsageError, nearest
-from tilseg.names import file_names, is_address, joined
+from tilseg.names import file_names, is_address, joined, placed
 
+_RESULT = ".tilseg"
 COLUMNS = ("path", "model", "pixel_size", "roi", "out")
 
 
@@ -35,8 +36,8 @@ def list_images(arguments: Iterable[str]) -> list[Listed]:
     """The images that arguments name, in the order of their paths, each once; those of manifests
     in the order of these.
 
-    An argument is a path, a pattern that is not a file (`**` for any depth), a list of files with
-    commas, which is one scene, or a manifest: a CSV file with the columns `COLUMNS`, of which only
+    An argument is a path, a pattern that is not a file (`**` for any depth; what lies in results is
+    left out), a list of files with commas, which is one scene, or a manifest: a CSV file with the columns `COLUMNS`, of which only
     path is needed, and whose paths are relative to its own folder.
 
     Raises InputError E-INPUT-MISSING for a manifest that is not there and a pattern that nothing
@@ -60,21 +61,27 @@ def is_manifest(argument: str) -> bool:
 def _fitting(argument: str) -> list[str]:
     if os.path.lexists(argument) or is_address(argument) or "," in argument:
         return [_absolute(argument)]
-    found = glob.glob(argument, recursive=True)
+    found = [each for each in glob.glob(argument, recursive=True) if not _in_result(each, argument)]
     if not found and glob.has_magic(argument):
         raise InputError("E-INPUT-MISSING", path=argument)
     return [_absolute(each) for each in found or [argument]]
 
 
-def _absolute(image: str, folder: Path = Path()) -> str:
+def _in_result(path: str, pattern: str) -> bool:
+    """Whether it is a result, or in one, though the pattern does not ask for such."""
+    parts = Path(path).parts
+    return _RESULT not in pattern and any(part.endswith(_RESULT) for part in parts)
+
+
+def _absolute(image: str) -> str:
     """A path from the root on, the same from wherever it is named, or a scene of such, or an
     address."""
     names = file_names(image)
     if len(names) > 1:
-        return joined(_absolute(name, folder) for name in names)
+        return joined(map(_absolute, names))
     if is_address(image):
         return image
-    path = folder / names[0]
+    path = Path(names[0])
     # Of a link the name stays: it is often the only one that says what the image is.
     return str(path.parent.resolve() / path.name)
 
@@ -116,7 +123,7 @@ def _listed(path: Path, line: int, heads: list[str], row: list[str]) -> Listed:
         _refuse(path, f"line {line} has no path")
     folder, model, roi = path.parent, cells.get("model"), cells.get("roi")
     return Listed(
-        _absolute(cells["path"], folder),
+        _absolute(placed(cells["path"], folder)),
         # A bundled name, unless it is the path of a file.
         str(folder / model) if model and (folder / model).is_file() else model,
         cells.get("pixel_size"),
