@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tilseg.source import Choice, Source, open_source
+from tilseg.choice import Choice
+from tilseg.source import Source, open_source
 from tilseg.sources.openslide import OpenSlideSource
 from tilseg.window import Window
 

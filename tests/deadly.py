@@ -15,7 +15,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tilseg.source import Choice, open_source, register_source
+from tilseg.choice import Choice
+from tilseg.source import open_source, register_source
 from tilseg.sources.base import FileSource
 from tilseg.window import Window
 

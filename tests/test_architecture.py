@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "tilseg"
 FLOORS = {
     "catalogue": 0,
     "errors": 0,
+    "choice": 1,
     "gdal_env": 1,
     "heap": 0,
     "side_by_side": 1,

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from slides import write_dicom, write_scn
 from tiny import save_tiny_model, tilseg
 
+from tilseg.choice import Choice
 from tilseg.errors import InputError, UsageError
 from tilseg.georef import PixelSize
-from tilseg.source import Choice, Source, open_source
+from tilseg.source import Source, open_source
 from tilseg.sources.openslide import OpenSlideSource, companions
 from tilseg.window import Size, Window
 

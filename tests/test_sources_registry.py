@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tilseg import source as registry
+from tilseg.choice import Choice
 from tilseg.errors import InputError
-from tilseg.source import Choice, open_source, register_source, registered_sources
+from tilseg.source import open_source, register_source, registered_sources
 from tilseg.sources.array import ArraySource
 
 

@@ -24,7 +24,8 @@ from tiny import noise, save_tiny_model, tree
 
 from tilseg.cli.main import main
 from tilseg.errors import InputError
-from tilseg.source import Source, open_source, public_address
+from tilseg.names import public_address
+from tilseg.source import Source, open_source
 from tilseg.sources.address import Address
 from tilseg.window import Window
 

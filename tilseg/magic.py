@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
+
+from tilseg.errors import InputError
+from tilseg.names import is_text
 
 _MAGIC = {
     b"version https://git-lfs": "a git-lfs pointer (run: git lfs pull)",
@@ -36,6 +40,32 @@ _PARTS = (
 # A zip archive names its parts in front of each and all together at its end.
 _ENDS = 2**16
 _PICKLE = b"\x80"
+
+
+def first_bytes(path: Path, count: int = 512) -> bytes:
+    """So many bytes of a file's beginning; none of a directory.
+
+    Raises InputError E-INPUT-NAME, E-INPUT-MISSING, E-INPUT-NOT-FILE, E-INPUT-READ, E-INPUT-EMPTY.
+    """
+    if not is_text(path):
+        raise InputError("E-INPUT-NAME", path=path)
+    # stat before open: opening a FIFO would wait for ever.
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        raise InputError("E-INPUT-MISSING", path=path) from None
+    if stat.S_ISDIR(mode):
+        return b""
+    if not stat.S_ISREG(mode):
+        raise InputError("E-INPUT-NOT-FILE", path=path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(count)
+    except OSError as error:
+        raise InputError("E-INPUT-READ", path=path, reason=error.strerror) from None
+    if not head:
+        raise InputError("E-INPUT-EMPTY", path=path)
+    return head
 
 
 def describe(head: bytes) -> str:

@@ -24,6 +24,20 @@ def is_address(name: str) -> bool:
     return bool(_ADDRESS.match(name)) and not os.path.lexists(name)
 
 
+def public_address(address: str) -> str:
+    """An address without what may be secret: a user's name, a password, and all after the path."""
+    return re.split(r"[?#]", re.sub(r"//.*@", "//", address), maxsplit=1)[0]
+
+
+def is_text(path: Path) -> bool:
+    """Whether the bytes of a path are UTF-8, which the libraries that open it want."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def file_names(image: str) -> tuple[str, ...]:
     """The files that `image` names: one, or those of a list, patterns' in the order of the alphabet.
 

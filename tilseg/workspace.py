@@ -37,7 +37,7 @@ from tilseg.durable import (
 )
 from tilseg.errors import ExistsError, OutputError
 from tilseg.lock import Lock
-from tilseg.source import is_text
+from tilseg.names import is_text
 
 RECEIPT = "run.json"
 # Bytes of the longest name of an output: of the 255 that disks give, with what a lock puts before it

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from tilseg.card import Card
+from tilseg.choice import Choice, split_uri
 from tilseg.instance_rule import Border, InstanceRule, Watershed
 from tilseg.model import bundled_models
 from tilseg.plan import Plan, RegionOptions
 from tilseg.resolution import resolution_of
 from tilseg.selection import Selection
-from tilseg.source import Choice, Source, split_uri
+from tilseg.source import Source
 from tilseg.sources.array import SCHEME
 
 

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from tilseg.errors import InputError
-from tilseg.source import public_address
+from tilseg.names import public_address
 
 # Small reads, as of headers, are made of these; they serve the tiles beside, too.
 _BLOCK = 2**16

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tilseg.choice import Choice
 from tilseg.errors import InputError
 from tilseg.georef import Georef
-from tilseg.source import Choice
 from tilseg.sources.base import BaseSource, level_of, supported_dtype
 from tilseg.window import Size, Window
 

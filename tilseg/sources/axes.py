@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from tilseg.choice import Choice
 from tilseg.errors import InputError, UsageError
-from tilseg.source import Choice
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tilseg.choice import Choice, make_uri
 from tilseg.errors import InputError, UsageError
 from tilseg.georef import Georef
-from tilseg.source import Choice, Level, file_identity, make_uri, reopen_source
+from tilseg.source import Level, file_identity, reopen_source
 from tilseg.sources.address import Stored
 from tilseg.window import Size, Window
 

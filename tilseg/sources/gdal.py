@@ -24,9 +24,10 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 import tilseg.gdal_env  # noqa: F401
+from tilseg.choice import Choice
 from tilseg.errors import InputError
 from tilseg.georef import Georef, map_pixel_size
-from tilseg.source import Choice, Level
+from tilseg.source import Level
 from tilseg.sources.base import FileSource, level_of, supported_dtype
 from tilseg.sources.palette import Palette
 from tilseg.window import Size, Window

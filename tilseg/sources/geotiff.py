@@ -9,9 +9,9 @@ import rasterio
 from rasterio.enums import ColorInterp
 
 import tilseg.gdal_env  # noqa: F401
+from tilseg.choice import Choice
 from tilseg.errors import InputError
 from tilseg.georef import Georef
-from tilseg.source import Choice
 from tilseg.sources import tiff_header as tags
 from tilseg.sources.axes import check_range
 from tilseg.sources.gdal import GdalSource, Handles, MissingCodec, georef_of

@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tilseg.choice import Choice
 from tilseg.errors import InputError
 from tilseg.georef import Georef, PixelSize
-from tilseg.source import Choice, Level, Source, file_identity
+from tilseg.source import Level, Source, file_identity
 from tilseg.sources.base import FileSource
 from tilseg.sources.limits import MAX_SEGMENT, check_stored, too_large
 from tilseg.window import Size, Window

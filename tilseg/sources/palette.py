@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tilseg.choice import Choice
 from tilseg.errors import InputError, UsageError
-from tilseg.source import Choice
 from tilseg.sources.tiff_header import COLOR_MAP, Directory
 
 

@@ -20,9 +20,10 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from tilseg.choice import Choice
 from tilseg.errors import InputError, UsageError
 from tilseg.georef import Georef
-from tilseg.source import Choice, Source
+from tilseg.source import Source
 from tilseg.sources.base import FileSource, level_of
 from tilseg.sources.limits import MAX_SEGMENT, too_large
 from tilseg.sources.turned import Turn

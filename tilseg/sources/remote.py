@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tilseg.choice import Choice
 from tilseg.errors import InputError
 from tilseg.magic import describe
-from tilseg.source import Choice
 from tilseg.sources import tiff_header as tags
 from tilseg.sources.address import Address
 from tilseg.sources.tiff import TiffSource, not_for_tifffile

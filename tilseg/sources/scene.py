@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tilseg.choice import Choice
 from tilseg.errors import InputError, UsageError
 from tilseg.names import distinct_words, is_address, joined
-from tilseg.source import Choice, Source
+from tilseg.source import Source
 from tilseg.sources.aligned import AlignedSource
 from tilseg.sources.base import BaseSource
 from tilseg.sources.place import same_place

@@ -19,9 +19,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from tilseg.choice import Choice
 from tilseg.errors import InputError, TilsegError
 from tilseg.georef import Georef
-from tilseg.source import Choice, Source
+from tilseg.source import Source
 from tilseg.sources import tiff_header as tags
 from tilseg.sources.address import Stored
 from tilseg.sources.axes import band_names, with_number

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from tilseg.choice import Choice
 from tilseg.errors import InputError
-from tilseg.source import Choice
 from tilseg.sources.address import Stored
 from tilseg.sources.axes import Axis, check_range, places
 from tilseg.sources.limits import MAX_SEGMENT, too_large

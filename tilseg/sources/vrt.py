@@ -16,8 +16,9 @@ from xml.etree import ElementTree
 import numpy as np
 from rasterio.enums import ColorInterp
 
+from tilseg.choice import Choice
 from tilseg.errors import InputError, UsageError
-from tilseg.source import Choice, file_identity
+from tilseg.source import file_identity
 from tilseg.sources.gdal import GdalSource, Handles, in_words
 from tilseg.sources.limits import check_stored
 from tilseg.sources.palette import Palette

@@ -23,9 +23,10 @@ import zarr
 import zarr.storage
 from numpy.typing import NDArray
 
+from tilseg.choice import Choice
 from tilseg.errors import InputError, TilsegError
 from tilseg.georef import Georef
-from tilseg.source import Choice, Level, Source
+from tilseg.source import Level, Source
 from tilseg.sources import ngff
 from tilseg.sources.axes import Axis, band_names, check_range, places, with_number
 from tilseg.sources.base import FileSource, supported_dtype
