@@ -28,7 +28,8 @@ from common import model_file, show
 import tilseg
 from tilseg.models.blocks import fold
 from tilseg.models.int8 import Observer, prepared
-from tilseg.models.network import TorchModel, build
+from tilseg.models.network import build
+from tilseg.models.torch_model import TorchModel
 from tilseg.models.weights import parse, read
 
 Ways = dict[str, Callable[[], np.ndarray]]

@@ -36,8 +36,9 @@ from tilseg.errors import ResourceError
 from tilseg.model import BandStatistics, find_model
 from tilseg.models.cost import matrix_rate, operations, operations_per_pixel
 from tilseg.models.devices import resolve_device
-from tilseg.models.network import TorchModel, load
+from tilseg.models.network import load
 from tilseg.models.probe import tiled_logits
+from tilseg.models.torch_model import TorchModel
 from tilseg.plan import TileGrid
 from tilseg.verbs.bench import prediction_rate
 from tilseg.window import Size, Window, read_mirrored

@@ -12,7 +12,7 @@ from tiny import noise, save_tiny_model
 import tilseg
 from tilseg import infer
 from tilseg.infer import BlockWorker, Job
-from tilseg.models.network import TorchModel
+from tilseg.models.torch_model import TorchModel
 from tilseg.sinks.zarr import MaskStore
 from tilseg.stores import Stores
 from tilseg.window import Window, read_mirrored

@@ -25,7 +25,8 @@ from tilseg.cli import planned
 from tilseg.errors import ResourceError
 from tilseg.model import BandStatistics
 from tilseg.models.feed import Feed
-from tilseg.models.network import TorchModel, load
+from tilseg.models.network import load
+from tilseg.models.torch_model import TorchModel
 from tilseg.models.unet import build
 from tilseg.sources.array import ArraySource
 from tilseg.verbs import bench
@@ -382,7 +383,7 @@ def test_the_largest_input_is_what_fits_four_fifths_of_the_free_memory(
 
 def test_processes_share_the_gpus(monkeypatch):
     model = measured(monkeypatch, 1000, 2_000_000_000)
-    monkeypatch.setattr("tilseg.models.network.cuda_devices", lambda: ("0", "1"))
+    monkeypatch.setattr("tilseg.models.torch_model.cuda_devices", lambda: ("0", "1"))
     alone = model.largest_input(1)
     assert [model.largest_input(count) for count in (2, 3, 4)] == [alone, 893, 893]
 

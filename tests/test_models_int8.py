@@ -15,8 +15,9 @@ from tilseg.errors import ModelError, ResourceError
 from tilseg.model import BandStatistics
 from tilseg.models import int8
 from tilseg.models.blocks import fold
-from tilseg.models.network import TorchModel, load, precisions, save_model
+from tilseg.models.network import load, precisions, save_model
 from tilseg.models.probe import tiled_logits
+from tilseg.models.torch_model import TorchModel
 from tilseg.models.unet import build
 from tilseg.models.unetpp import build as build_nested
 

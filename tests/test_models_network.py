@@ -17,7 +17,8 @@ from contracts.model_contract import card_of, random_network, tiled_logits
 from tilseg.errors import ModelError, OutputError, ResourceError, UsageError
 from tilseg.model import BandStatistics, load_model
 from tilseg.models.devices import resolve_device
-from tilseg.models.network import TorchModel, load, save_model
+from tilseg.models.network import load, save_model
+from tilseg.models.torch_model import TorchModel
 from tilseg.models.unet import UNetConfig, build
 from tilseg.window import Size
 

@@ -8,8 +8,8 @@ import torch
 from contracts.model_contract import card_of, random_network, whole_scores
 
 from tilseg.model import BandStatistics
-from tilseg.models.network import TorchModel
 from tilseg.models.probe import measure_inexactness, measured_halo, tiled_logits
+from tilseg.models.torch_model import TorchModel
 from tilseg.models.unet import build
 
 STATISTICS = BandStatistics((100.0,), (50.0,))

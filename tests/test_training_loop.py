@@ -13,7 +13,7 @@ from training_shapes import sample_of, shapes
 
 from tilseg.card import Card, ClassInfo, Normalization
 from tilseg.errors import ModelError
-from tilseg.models.network import TorchModel
+from tilseg.models.torch_model import TorchModel
 from tilseg.models.unet import build
 from tilseg.training.centres import Centres
 from tilseg.training.config import Config

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from training_shapes import sample_of, shapes
 
 from tilseg.card import Card, ClassInfo, Normalization
-from tilseg.models.network import TorchModel
+from tilseg.models.torch_model import TorchModel
 from tilseg.models.unet import build
 from tilseg.pages.encoding import png
 from tilseg.training.config import Config

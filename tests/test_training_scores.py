@@ -11,7 +11,8 @@ from training_shapes import sample_of, shapes
 import tilseg
 from tilseg.card import Card, ClassInfo, Normalization
 from tilseg.metrics.pooled import pooled
-from tilseg.models.network import TorchModel, save_model
+from tilseg.models.network import save_model
+from tilseg.models.torch_model import TorchModel
 from tilseg.models.unet import build
 from tilseg.source import open_source
 from tilseg.statistics import band_statistics

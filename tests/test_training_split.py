@@ -11,7 +11,7 @@ from training_shapes import shapes
 
 from tilseg.card import Card, ClassInfo, Normalization
 from tilseg.errors import InputError, UsageError
-from tilseg.models.network import TorchModel
+from tilseg.models.torch_model import TorchModel
 from tilseg.models.unet import build
 from tilseg.receptive_field import ReceptiveField
 from tilseg.source import open_source

@@ -30,7 +30,7 @@ def calibrated(plan: Plan, source: Source) -> Plan:
     no window can be read.
     """
     from tilseg.models.int8 import Observer
-    from tilseg.models.network import TorchModel
+    from tilseg.models.torch_model import TorchModel
 
     # On as many threads as there are: nothing else is to be done yet.
     model = load_model(plan.model, device=plan.device, precision="int8", tta=plan.tta)

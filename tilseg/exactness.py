@@ -46,8 +46,8 @@ def _by_tiling(plan: Plan, source: Source) -> dict[str, Any]:
     "reason" from the card, "tiles" compared, "score" the largest difference of a score, "labels"
     the fraction of pixels whose class differs.
     """
-    from tilseg.models.network import TorchModel
     from tilseg.models.probe import measure_inexactness
+    from tilseg.models.torch_model import TorchModel
 
     model = load_model(
         plan.model,

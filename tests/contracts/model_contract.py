@@ -25,8 +25,9 @@ from tilseg.card import Card, ClassInfo, Normalization
 from tilseg.errors import UsageError
 from tilseg.model import BandStatistics, Model
 from tilseg.models.blocks import Network
-from tilseg.models.network import TorchModel, build, load, make_network, save_model
+from tilseg.models.network import build, load, make_network, save_model
 from tilseg.models.probe import measured_halo, tiled_logits
+from tilseg.models.torch_model import TorchModel
 
 
 def random_network(build: Any, parameters: dict[str, Any], seed: int = 0) -> Network:

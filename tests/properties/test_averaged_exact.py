@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from scipy.special import expit, softmax
 
 from tilseg.model import BandStatistics
-from tilseg.models.network import TorchModel, make_network
+from tilseg.models.network import make_network
 from tilseg.models.probe import tiled_logits
 from tilseg.models.symmetries import turned, turned_back
+from tilseg.models.torch_model import TorchModel
 from tilseg.window import Size
 
 # Each of another geometry: valid and padded, odd losses, strides that overlap, places of maxima.

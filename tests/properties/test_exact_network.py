@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilseg.model import BandStatistics
-from tilseg.models.network import TorchModel
 from tilseg.models.probe import tiled_logits
+from tilseg.models.torch_model import TorchModel
 from tilseg.models.unet import build
 
 # 1x1, lines, primes, smaller than any halo, just over and just under a tile

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tilseg.georef import Factors
 from tilseg.model import BandStatistics
-from tilseg.models.network import TorchModel
+from tilseg.models.torch_model import TorchModel
 from tilseg.models.unet import build
 from tilseg.plan import TileGrid
 from tilseg.resample import grid_length, resample, taps

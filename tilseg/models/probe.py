@@ -17,7 +17,7 @@ from torch import Tensor
 from tilseg.model import BandStatistics
 from tilseg.models import scores
 from tilseg.models.blocks import Network
-from tilseg.models.network import TorchModel
+from tilseg.models.torch_model import TorchModel
 from tilseg.plan import TileGrid
 from tilseg.window import Size, read_mirrored
 

@@ -21,7 +21,8 @@ from typing import Any
 from tilseg.card import Card, read_card
 from tilseg.durable import write_durably, writing
 from tilseg.models.blocks import Network
-from tilseg.models.network import TorchModel, save_model
+from tilseg.models.network import save_model
+from tilseg.models.torch_model import TorchModel
 from tilseg.pages.encoding import png
 from tilseg.training.centres import Centres
 from tilseg.training.checkpoint import complete_card, load_state, remove_state, save_state
