@@ -69,8 +69,7 @@ def command(
 
     MASK is a mask in any format that can be read, or the result of a run.
     """
-    from tilseg.cli.endings import print_written
-    from tilseg.cli.terminal import ProgressDisplay, print_table
+    from tilseg.cli.terminal import ProgressDisplay
     from tilseg.verbs.measure import measure
 
     regions = chosen_regions(**choices)
@@ -92,6 +91,13 @@ def command(
     if as_json:
         click.echo(json.dumps(_totals(found), indent=1))
         return
+    _print(found, output)
+
+
+def _print(regions: RegionTable, output: Path | None) -> None:
+    from tilseg.cli.endings import print_written
+    from tilseg.cli.terminal import print_table
+
     rows = [
         (
             str(one["value"]),
@@ -100,7 +106,7 @@ def command(
             "-" if one["area"] is None else f"{one['area']:,.1f} {one['area_unit']}²",
             f"{one['median_pixels']:,g}",
         )
-        for one in _totals(found)["classes"]
+        for one in _totals(regions)["classes"]
     ]
     print_table(("class", "regions", "pixels", "area", "median px"), rows, right=(1, 2, 3, 4))
     if output is not None:

@@ -89,35 +89,18 @@ def bench(
     model raises.
     """
     from tilseg.models import network
-    from tilseg.models.cost import matrix_rate, operations, operations_per_pixel
+    from tilseg.models.cost import operations, operations_per_pixel
 
     precisions = precisions or network.precisions(plan.model, plan.device)
     ranges = _ranges(plan) if "int8" in precisions else ()
-    cpus, turns = plan.lanes * plan.threads, 1 if plan.tta == "none" else 8
+    turns = 1 if plan.tta == "none" else 8
     largest = load_model(plan.model, device=plan.device, tta=plan.tta).largest_input()
     ways = list(_ways(plan, precisions, largest))
     widest = Size(*(max(way.tile[axis] for way in ways) for axis in (0, 1)))
     pixels = _pixels(plan, widest)
     card = read_card(plan.model)
     a_pixel = turns * operations_per_pixel(card)
-    measured: list[float] = []
-    matrices: dict[Precision, float] = dict.fromkeys(precisions, 0.0)
-    for number, way in enumerate(ways):
-        progress(number, len(ways))
-        model = load_model(
-            plan.model,
-            device=plan.device,
-            precision=way.precision,
-            threads=way.threads,
-            tta=plan.tta,
-            ranges=ranges,
-        )
-        rows, cols = _input(plan, way.tile)
-        measured.append(prediction_rate(model, plan, pixels[:rows, :cols], way.at_once, seconds))
-        # Again and again, for others may be using the machine; the limit is the best of all.
-        found = matrix_rate(model.device, way.precision, cpus, seconds / 4)
-        matrices[way.precision] = max(matrices[way.precision], found)
-    progress(len(ways), len(ways))
+    measured, matrices = _measured(plan, ways, pixels, ranges, seconds, progress)
 
     def of(way: _Way, rate: float) -> Rate:
         size = _input(plan, way.tile)
@@ -135,6 +118,39 @@ def bench(
 
     rates = tuple(of(way, rate) for way, rate in zip(ways, measured, strict=True))
     return BenchReport(plan, rates, a_pixel, matrices)
+
+
+def _measured(
+    plan: Plan,
+    ways: Sequence[_Way],
+    pixels: NDArray[Any],
+    ranges: Ranges,
+    seconds: float,
+    progress: Callable[[int, int], None],
+) -> tuple[list[float], dict[Precision, float]]:
+    """Pixels kept a second of each way, and operations a second of matrix products."""
+    from tilseg.models.cost import matrix_rate
+
+    cpus = plan.lanes * plan.threads
+    measured: list[float] = []
+    matrices: dict[Precision, float] = {}
+    for number, way in enumerate(ways):
+        progress(number, len(ways))
+        model = load_model(
+            plan.model,
+            device=plan.device,
+            precision=way.precision,
+            threads=way.threads,
+            tta=plan.tta,
+            ranges=ranges,
+        )
+        rows, cols = _input(plan, way.tile)
+        measured.append(prediction_rate(model, plan, pixels[:rows, :cols], way.at_once, seconds))
+        # Again and again, for others may be using the machine; the limit is the best of all.
+        found = matrix_rate(model.device, way.precision, cpus, seconds / 4)
+        matrices[way.precision] = max(matrices.get(way.precision, 0.0), found)
+    progress(len(ways), len(ways))
+    return measured, matrices
 
 
 def prediction_rate(
