@@ -49,6 +49,8 @@ class Allotment:
         self._threads: dict[str, int] = {}
         self._hands: defaultdict[str, list[Hand]] = defaultdict(list)
         self._copies: defaultdict[int, list[Hand]] = defaultdict(list)
+        # Seconds of the last block that each worker has done.
+        self._took: defaultdict[str, float] = defaultdict(float)
         self._deaths: Counter[int] = Counter()
         self._again: list[int] = []
         self._start = now
@@ -102,6 +104,7 @@ class Allotment:
         self._drop(hand, now)
         others = list(self._copies.get(hand.index, ()))
         if done:
+            self._took[hand.worker] = now - hand.began
             self._done += 1
             for other in others:
                 self._drop(other, now)
@@ -169,10 +172,15 @@ class Allotment:
             hand
             for worker, threads in self._threads.items()
             for hand in self._hands[worker][:threads]
-            if now - hand.began > _LATE * usual and len(self._copies[hand.index]) == 1
+            if len(self._copies[hand.index]) == 1 and self._is_late(hand, now, _LATE * usual)
         ]
         for hand in sorted(late, key=lambda hand: hand.began):
             for worker in idle:
                 if worker != hand.worker:
                     return self._give(Hand(hand.index, worker, now))
         return None
+
+    def _is_late(self, hand: Hand, now: float, patience: float) -> bool:
+        """Whether a block has been computed for longer than that, or will be from now on."""
+        spent = now - hand.began
+        return spent > patience or self._took[hand.worker] - spent > patience
