@@ -14,7 +14,7 @@ _QUALITIES = (90, 75, 50, 30)
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
     """(rows, cols, 3) colours as a PNG file."""
-    return _encoded(Image.fromarray(pixels), "PNG", optimize=True)
+    return _encoded(Image.fromarray(pixels), "PNG")
 
 
 def photograph(pixels: NDArray[np.uint8], most: int) -> bytes:
@@ -35,7 +35,7 @@ def overlay(values: NDArray[np.uint8], colors: NDArray[np.uint8], most: int) -> 
     most `most` bytes, of every second pixel if need be."""
     image = Image.fromarray(values)
     image.putpalette(colors[:, :3].tobytes())
-    content = _encoded(image, "PNG", optimize=True, transparency=colors[:, 3].tobytes())
+    content = _encoded(image, "PNG", transparency=colors[:, 3].tobytes())
     if len(content) <= most:
         return content
     return overlay(np.ascontiguousarray(values[::2, ::2]), colors, most)
