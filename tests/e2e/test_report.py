@@ -387,14 +387,21 @@ def test_an_array_has_no_command(desk, tmp_path):
 
 def test_an_image_too_large_to_read_for_a_picture(desk, tmp_path, monkeypatch):
     monkeypatch.setattr(overview, "_MOST_READ", SHAPE[0] * SHAPE[1] - 1)
-    result = _run(desk, "large.tilseg", "--overwrite", "--tile", 64)
-    page = Page(result / "report.html")
+    corner = [[[0, 0], [100, 0], [100, 50], [0, 50], [0, 0]]]
+    roi = {"type": "Polygon", "coordinates": corner}
+    (tmp_path / "roi.geojson").write_text(json.dumps(roi))
+    small = ("--roi", tmp_path / "roi.geojson")
+    page = Page(_run(desk, "large.tilseg", "--overwrite", "--tile", 64, *small) / "report.html")
     assert "this is the mask alone" in page.text
     assert (page.pictures("photo")[0] == (233, 236, 239)).all()
     # The close-ups are there all the same.
     np.testing.assert_array_equal(
         page.pictures("photo")[1], tifffile.imread(desk / IMAGE)[page.sizes()[0].slices]
     )
+    # Where the network has read all of it, once more is little.
+    page = Page(_run(desk, "large.tilseg", "--overwrite", "--tile", 64) / "report.html")
+    assert "this is the mask alone" not in page.text
+    assert len(np.unique(page.pictures("photo")[0].reshape(-1, 3), axis=0)) > 99
 
 
 def test_worst_of_pictures_and_a_million_regions_stay_small(desk, tmp_path, monkeypatch):

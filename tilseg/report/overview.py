@@ -21,7 +21,8 @@ from tilseg.window import Size, Window
 
 # Dots along the longer side, if the image has as many pixels.
 _LONGEST = 1200
-# An image without a pyramid is read whole for its overview; one of more pixels is not.
+# An image without a pyramid is read whole for its overview, if it has no more pixels or the network
+# was asked for as many.
 _MOST_READ = 2**29
 _IMAGE_BYTES, _MASK_BYTES, _WHERE_BYTES = 400_000, 250_000, 60_000
 _TISSUE = np.array([[0, 0, 0, 0], [255, 255, 255, 150], [0, 70, 140, 255]], np.uint8)
@@ -51,7 +52,9 @@ def make_overview(
 ) -> Overview:
     """The overview of a finished mask. image: as it is, even if it was resampled for the mask."""
     shape = _shape(Size(*map(min, grid.shape, image.shape)))
-    colors, note = _image(image, look, shape)
+    records = list(records)
+    asked = sum(grid.window_at(one.index).size.area for one in records if one.skipped is None)
+    colors, note = _image(image, look, shape, max(asked, _MOST_READ))
     values = overview_values(mask, shape)
     return Overview(
         painter.layers(colors, values, values, scale=1, most=(_IMAGE_BYTES, _MASK_BYTES)),
@@ -66,9 +69,11 @@ def _shape(size: Size) -> Size:
     return Size(*(max(1, round(side / factor)) for side in size))
 
 
-def _image(image: Source, look: Look, shape: Size) -> tuple[NDArray[np.uint8], str]:
+def _image(
+    image: Source, look: Look, shape: Size, most_read: int
+) -> tuple[NDArray[np.uint8], str]:
     """(rows, cols, 3) colours, and what they lack."""
-    if image.levels[coarsest(image, 0, shape)].size.area > _MOST_READ:
+    if image.levels[coarsest(image, 0, shape)].size.area > most_read:
         plain = np.full((*shape, 3), GROUND, np.uint8)
         return plain, "The image has no coarse levels to show here, so this is the mask alone."
     found = overview(image, look.bands, 0, shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tilseg.errors import InputError
 from tilseg.nodata import valid_pixels
+from tilseg.side_by_side import side_by_side
 from tilseg.source import Source
 from tilseg.window import Size, Window
 
@@ -39,15 +40,24 @@ def overview(source: Source, bands: tuple[int, ...], level: int, shape: Size) ->
     size = source.levels[level].size
     pixels = np.full((*shape, len(bands)), np.nan, np.float32)
     unread = np.zeros(shape, np.bool_)
-    for down in _parts(shape.rows, size.rows):
-        for across in _parts(shape.cols, size.cols):
-            place = np.s_[down.start : down.stop, across.start : across.stop]
-            rows = _edges(down, shape.rows, size.rows)
-            cols = _edges(across, shape.cols, size.cols)
-            try:
-                pixels[place] = _means(source, bands, level, rows, cols)
-            except InputError:
-                unread[place] = True
+
+    def part(cells: tuple[range, range]) -> NDArray[np.floating[Any]] | None:
+        rows, cols = map(_edges, cells, shape, size)
+        try:
+            return _means(source, bands, level, rows, cols)
+        except InputError:
+            return None
+
+    parts = list(product(_parts(shape.rows, size.rows), _parts(shape.cols, size.cols)))
+    # What is read, and a copy of it without nodata.
+    bytes_each = 2 * _STRIP**2 * len(bands) * source.dtype.itemsize
+    means = side_by_side(part, parts, bytes_each)
+    for (down, across), found in zip(parts, means, strict=True):
+        place = np.s_[down.start : down.stop, across.start : across.stop]
+        if found is None:
+            unread[place] = True
+        else:
+            pixels[place] = found
     return Overview(pixels, unread)
 
 
