@@ -1,4 +1,5 @@
-"""Keep memory that is freed, so that the next prediction need not be given it page by page."""
+"""Keep memory that is freed, so that the next prediction need not be given it page by page, and
+give it back after the last one."""
 
 from __future__ import annotations
 
@@ -42,6 +43,13 @@ def keep_freed_memory() -> bool:
     return all(libc.mallopt(parameter, value) for parameter, _, value in _SETTINGS)
 
 
+def give_back_freed_memory() -> None:
+    """Let the system have what is free in the process; the next prediction is slower to begin."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
 def thread_of_kept_heap(name: str) -> ThreadPoolExecutor:
     """An executor of one thread whose memory comes from the heap that is kept.
 
@@ -80,4 +88,5 @@ def _glibc() -> Any:
         return None
     libc.malloc.restype = ctypes.c_void_p
     libc.malloc.argtypes = (ctypes.c_size_t,)
+    libc.malloc_trim.argtypes = (ctypes.c_size_t,)
     return libc

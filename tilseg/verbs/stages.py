@@ -23,6 +23,7 @@ from tilseg.errors import (
 from tilseg.exactness import inexactness
 from tilseg.fingerprint import adopt, differences, fingerprint, plan_from_json, plan_to_json
 from tilseg.finish import Finisher, Phase
+from tilseg.heap import give_back_freed_memory
 from tilseg.infer import BlockFailure, Job, versions
 from tilseg.journal import BadTile, BlockRecord, Journal, finished_blocks
 from tilseg.lock import Lock
@@ -166,6 +167,8 @@ class Start:
             self.predict()
         finally:
             self.leave()
+        # What is finished now takes memory of its own, beside what the network had.
+        give_back_freed_memory()
         return self.publish()
 
     def look(self, shard: Shard | None = None) -> RunReport | None:
