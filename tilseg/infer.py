@@ -28,7 +28,7 @@ from tilseg.reading import read_filled
 from tilseg.regions import BlockTable
 from tilseg.regions.measuring import Measuring
 from tilseg.source import Source
-from tilseg.sources.resampled import open_planned
+from tilseg.sources.planned import open_planned
 from tilseg.stores import Stores
 from tilseg.where.chosen import Chosen, Wanted
 from tilseg.window import Window

@@ -193,6 +193,8 @@ class Plan:
     tta: what its predictions are averaged over.
     lanes: predictions at once in one process, each of `threads` CPU threads. It changes no
         pixel, and a resume may take another.
+    keep_rows: whether rows of an image in strips are decoded whole and kept for the blocks beside
+        each other. It changes no pixel either.
     auto: names of the fields tilseg chose itself; a resume takes them from the first start.
     """
 
@@ -209,6 +211,7 @@ class Plan:
     tta: Tta = "none"
     ranges: Ranges = ()
     lanes: int = 1
+    keep_rows: bool = False
     probabilities: bool = False
     regions: RegionOptions | None = RegionOptions(instances=None)
     factors: Factors | None = None

@@ -14,6 +14,7 @@ from tilseg.model import Model, Precision
 from tilseg.plan import Plan, RegionOptions
 from tilseg.resolution import choose_factors
 from tilseg.source import Source
+from tilseg.sources.planned import in_whole_rows
 from tilseg.sources.resampled import on_grid
 from tilseg.statistics import band_statistics
 from tilseg.tiling import Share, choose_tiling, kind_of_device, needed_memory
@@ -93,6 +94,8 @@ def make_plan(
     shape = source.levels[level].size
     tiling = choose_tiling(shape, model, share, needs, tile=tile, threads=threads)
     check_some(source, selection, tiling.grid)
+    rows = in_whole_rows(image, level, indices, factors, tiling.grid)
+    room = share.memory - needs(tiling.grid, tiling.lanes)
     plan = Plan(
         grid=tiling.grid,
         source=source.uri,
@@ -106,6 +109,7 @@ def make_plan(
         threads=tiling.threads,
         tta=model.tta,
         lanes=tiling.lanes,
+        keep_rows=rows is not None and rows.kept_bytes <= room,
         probabilities=probabilities,
         regions=_settled(regions, model),
         factors=factors,

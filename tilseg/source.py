@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -26,11 +26,16 @@ from tilseg.window import Size, Window
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One pyramid level: its size and how many level-0 pixels one of its pixels spans."""
+    """One pyramid level: its size and how many level-0 pixels one of its pixels spans.
+
+    strip: rows of a strip, where pixels are stored in strips as wide as the level and few columns
+        cost as much as all; else 0.
+    """
 
     size: Size
     row_factor: float
     col_factor: float
+    strip: int = field(default=0, compare=False)
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from tilseg.plan import TileGrid, workers_for
 from tilseg.receptive_field import ReceptiveField
 from tilseg.source import Source
 from tilseg.sources.resampled import ResampledSource
+from tilseg.sources.rows import WholeRows
 from tilseg.window import Size
 
 # Large blocks read the halo less often; small images still get enough blocks to share out, to
@@ -81,7 +82,10 @@ def needed_memory(
     probabilities: bool = False,
     regions: bool = True,
 ) -> int:
-    """Bytes a process takes at most for a run on `grid`, beside the tables of its regions."""
+    """Bytes a process takes at most for a run on `grid`, beside the tables of its regions.
+
+    source: as its blocks read it, see `tilseg.sources.planned`.
+    """
     workers = workers or workers_for(grid, lanes)
     bands = model.card.bands
     pixel = source.dtype.itemsize * bands
@@ -95,8 +99,10 @@ def needed_memory(
     if probabilities:
         # The block, its shard encoded, and both again in the order of the file.
         block += 4 * len(model.card.classes) * grid.block.area
+    rows = source.image if isinstance(source, ResampledSource) else source
+    kept = rows.kept_bytes if isinstance(rows, WholeRows) else 0
     one = (_REGION_BYTES + 2 * pixel) * grid.block.area if regions else 0
-    return _BASE_BYTES + workers * block + one + lanes * model.working_bytes(grid.input)
+    return _BASE_BYTES + kept + workers * block + one + lanes * model.working_bytes(grid.input)
 
 
 def kind_of_device(model: Model) -> Literal["cpu", "cuda"]:

@@ -28,12 +28,12 @@ def command(image: str, workers: int | None, as_json: bool, **choices: Any) -> N
     """
     from tilseg.cli.planned import planned
     from tilseg.cli.terminal import print_facts
-    from tilseg.sources.resampled import on_grid
+    from tilseg.sources.planned import as_planned
     from tilseg.tiling import needed_memory
     from tilseg.where.chosen import skipped_blocks
 
     with planned(image, workers=workers, **choices) as (source, model, plan):
-        grid, resampled = plan.grid, on_grid(source, plan.factors)
+        grid, resampled = plan.grid, as_planned(source, plan)
         level = resampled.levels[plan.level]
         pixel = resampled.georef.decimated(level.row_factor, level.col_factor).pixel_size
         memory = needed_memory(

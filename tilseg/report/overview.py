@@ -69,9 +69,7 @@ def _shape(size: Size) -> Size:
     return Size(*(max(1, round(side / factor)) for side in size))
 
 
-def _image(
-    image: Source, look: Look, shape: Size, most_read: int
-) -> tuple[NDArray[np.uint8], str]:
+def _image(image: Source, look: Look, shape: Size, most_read: int) -> tuple[NDArray[np.uint8], str]:
     """(rows, cols, 3) colours, and what they lack."""
     if image.levels[coarsest(image, 0, shape)].size.area > most_read:
         plain = np.full((*shape, 3), GROUND, np.uint8)

@@ -49,9 +49,9 @@ def representable(nodata: float | None, dtype: np.dtype[Any]) -> float | None:
     return nodata if nodata == int(nodata) and limits.min <= nodata <= limits.max else None
 
 
-def level_of(size: Size, full: Size) -> Level:
+def level_of(size: Size, full: Size, strip: int = 0) -> Level:
     """The level of `size` in a pyramid over `full`, both covering the same ground."""
-    return Level(size, full.rows / size.rows, full.cols / size.cols)
+    return Level(size, full.rows / size.rows, full.cols / size.cols, strip)
 
 
 class BaseSource(ABC):

@@ -48,7 +48,7 @@ class GdalSource(FileSource[Path]):
     def __init__(self, path: Path, choice: Choice, handles: Handles, segment_bytes: int) -> None:
         self._handles = handles
         with in_words(path), handles.use(0) as dataset:
-            size = Size(*dataset.shape)
+            size, strip = Size(*dataset.shape), _strip(dataset)
             alpha = [k for k, c in enumerate(dataset.colorinterp, 1) if c is ColorInterp.alpha]
             self._alpha = alpha[0] if alpha and dataset.count > 1 else None
             data = [k for k in dataset.indexes if k != self._alpha]
@@ -74,7 +74,7 @@ class GdalSource(FileSource[Path]):
             reader=f"rasterio {rasterio.__version__} (GDAL {rasterio.__gdal_version__})",
             dtype=dtype,
             band_names=names,
-            levels=(level_of(size, size), *self._overviews(path, overviews, size)),
+            levels=(level_of(size, size, strip), *self._overviews(path, overviews, size)),
             georef=georef,
             nodata=nodata,
             notes=notes,
@@ -98,7 +98,7 @@ class GdalSource(FileSource[Path]):
     def _overviews(self, path: Path, count: int, full: Size) -> Iterator[Level]:
         for level in range(1, count + 1):
             with in_words(path), self._handles.use(level) as dataset:
-                yield level_of(Size(*dataset.shape), full)
+                yield level_of(Size(*dataset.shape), full, _strip(dataset))
 
     def _read(self, window: Window, level: int, bands: tuple[int, ...]) -> NDArray[Any]:
         if self._palette is not None:
@@ -193,6 +193,12 @@ def in_words(path: Path, window: Window | None = None) -> Iterator[None]:
         reason = str(cause).replace(str(path), "").replace(path.name, "").strip(" ,:'")
         place = f"{window} can't be read" if window else "GDAL can't open it"
         raise InputError("E-INPUT-READ", path=path, reason=f"{place}: {reason}") from error
+
+
+def _strip(dataset: Any) -> int:
+    """Rows of its strips, 0 where it is stored in tiles."""
+    rows, cols = dataset.block_shapes[0]
+    return int(rows) if cols >= dataset.width else 0
 
 
 def _theirs(window: Window) -> Any:

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from tilseg.georef import Factors
 from tilseg.nodata import valid_pixels
-from tilseg.plan import Plan
 from tilseg.resample import Taps, grid_length, resample, taps
-from tilseg.source import Level, Source, reopen_source
+from tilseg.source import Level, Source
 from tilseg.sources.base import BaseSource
 from tilseg.window import Size, Window
 
@@ -46,7 +45,7 @@ class ResampledSource(BaseSource):
         )
         self.image = image
         self.factors = factors
-        self._level = level = _finer(image.levels, factors)
+        self._level = level = finer_level(image.levels, factors)
         at = image.levels[level]
         self._size = at.size
         self._step = Factors(factors.rows / at.row_factor, factors.cols / at.col_factor)
@@ -145,7 +144,7 @@ class ResampledSource(BaseSource):
         return on_grid, (self.image, self.factors)
 
 
-def _finer(levels: tuple[Level, ...], factors: Factors) -> int:
+def finer_level(levels: tuple[Level, ...], factors: Factors) -> int:
     """The last level that has as many pixels as are wanted, or more, either way.
 
     By size, not by factor: levels' sizes are rounded, down mostly.
@@ -165,8 +164,3 @@ def _beside(nodata: float, dtype: np.dtype[Any]) -> float:
 def on_grid(image: Source, factors: Factors | None) -> Source:
     """`image` on the grid of pixels that span `factors` of its own; itself for None."""
     return image if factors is None else ResampledSource(image, factors)
-
-
-def open_planned(plan: Plan) -> Source:
-    """The image of a plan, on the grid that it is segmented on; raises as `reopen_source` does."""
-    return on_grid(reopen_source(plan.source), plan.factors)

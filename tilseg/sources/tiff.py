@@ -119,7 +119,10 @@ class TiffSource(FileSource[Stored]):
             reader=f"tifffile {tifffile.__version__}",
             dtype=dtype,
             band_names=names,
-            levels=tuple(level_of(one, sizes[0]) for one in sizes),
+            levels=tuple(
+                level_of(size, sizes[0], 0 if self._turn else layout.pages[0].strip)
+                for layout, size in zip(self._levels, sizes, strict=True)
+            ),
             georef=georef,
             nodata=nodata,
             notes=tuple(notes),

@@ -66,6 +66,12 @@ class Page:
         return self.segments.rows * self.segments.cols * samples * self.dtype.itemsize
 
     @property
+    def strip(self) -> int:
+        """Rows of its strips; 0 where it is stored in tiles, or in rows that are read directly."""
+        whole = self.decode is not None and self.segments.cols >= self.cols
+        return self.segments.rows if whole else 0
+
+    @property
     def is_sparse(self) -> bool:
         """Whether some segments are not stored."""
         return bool((self.counts == 0).any())

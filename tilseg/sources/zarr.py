@@ -214,7 +214,7 @@ def _levels(path: Path, image: _Image) -> Iterator[tuple[Any, Level]]:
         for k, factor in zip((rows, cols), factors, strict=True):
             if abs(array.shape[k] * factor - full.shape[k]) > factor:
                 raise _refuse(path, f"has a level of {array.shape}, which its scale {scale} belies")
-        level = Level(Size(array.shape[rows], array.shape[cols]), *factors)
+        level = Level(Size(array.shape[rows], array.shape[cols]), factors[0], factors[1])
         if level.size.area == 0:
             raise _refuse(path, f"is an array of {array.shape}")
         if last is None or level.size.area < last:

@@ -18,7 +18,7 @@ from tilseg.model import Model, Precision, Ranges, load_model
 from tilseg.plan import Plan
 from tilseg.reading import read_filled
 from tilseg.receptive_field import ReceptiveField
-from tilseg.sources.resampled import open_planned
+from tilseg.sources.planned import open_planned
 from tilseg.window import Size, Window
 
 # Inputs to try, pixels a side.

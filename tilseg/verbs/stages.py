@@ -37,7 +37,7 @@ from tilseg.resume import keep_sound, tidy
 from tilseg.schedule import IN_PROCESS, Cluster, Workers, run_blocks
 from tilseg.shard import Shard
 from tilseg.source import Source
-from tilseg.sources.resampled import open_planned
+from tilseg.sources.planned import open_planned
 from tilseg.stores import MASK, Stores
 from tilseg.where.chosen import skipped_blocks
 from tilseg.workspace import Workspace

@@ -48,7 +48,10 @@ def overview(source: Source, bands: tuple[int, ...], level: int, shape: Size) ->
         except InputError:
             return None
 
-    parts = list(product(_parts(shape.rows, size.rows), _parts(shape.cols, size.cols)))
+    # Of strips as wide as the image, whole ones.
+    wide = size.cols if source.levels[level].strip else _STRIP
+    tall = max(1, _STRIP**2 // wide)
+    parts = list(product(_parts(shape.rows, size.rows, tall), _parts(shape.cols, size.cols, wide)))
     # What is read, and a copy of it without nodata.
     bytes_each = 2 * _STRIP**2 * len(bands) * source.dtype.itemsize
     means = side_by_side(part, parts, bytes_each)
@@ -71,9 +74,9 @@ def coarsest(source: Source, level: int, shape: Size) -> int:
     return max(fits, key=lambda number: source.levels[number].row_factor)
 
 
-def _parts(cells: int, pixels: int) -> Iterator[range]:
-    """Runs of cells that span about `_STRIP` pixels."""
-    step = max(1, _STRIP * cells // pixels)
+def _parts(cells: int, pixels: int, most: int) -> Iterator[range]:
+    """Runs of cells that span about `most` pixels."""
+    step = max(1, most * cells // pixels)
     return (range(start, min(start + step, cells)) for start in range(0, cells, step))
 
 
