@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from tiny import noise, save_tiny_model
+from tiny import STEADY, noise, save_tiny_model
 
 import tilseg
 from tilseg import exactness
@@ -104,3 +104,45 @@ def test_the_receipt_holds_it(desk, tmp_path):
     assert recorded["tiling"] is None
     assert recorded["precision"]["precision"] == "bf16"
     assert 0 <= recorded["precision"]["labels"] < 0.1
+
+
+def test_where_the_middle_cannot_be_read_tiling_is_measured_elsewhere(desk):
+    pixels = noise(467, 331)
+    tifffile.imwrite(
+        desk / "holed.tif", pixels, tile=(64, 64), photometric="rgb", compression="zlib"
+    )
+    with tifffile.TiffFile(desk / "holed.tif") as file:
+        page = file.pages[0]
+        offsets, counts = page.dataoffsets, page.databytecounts
+    parameters = {"padding": "same", "upsampling": "bilinear-corners"}
+    save_tiny_model(desk / "inexact.safetensors", normalization=STEADY, **parameters)
+    model = tilseg.load_model(desk / "inexact.safetensors", device="cpu")
+
+    def found() -> object:
+        source = tilseg.open_source(desk / "holed.tif")
+        plan = tilseg.make_plan(
+            source, model, tile=64, regions=None, memory="2GB", allow_inexact=True
+        )
+        return inexactness(plan, source, model.card)
+
+    def spoil(*tiles: int) -> None:
+        with (desk / "holed.tif").open("r+b") as file:
+            for tile in tiles:
+                file.seek(offsets[tile])
+                file.write(bytes(counts[tile]))
+
+    across = 6  # tiles of 64 in 331 columns
+    spoil(3 * across + 2)
+    assert found()["tiling"]["labels"] >= 0
+    spoil(*range(len(offsets)))
+    assert found() is None
+
+
+def test_many_other_labels_are_a_warning(desk, monkeypatch, caplog):
+    source, model, plan = plan_of(desk, "bf16")
+    caplog.set_level("INFO", "tilseg")
+    inexactness(plan, source, model.card)
+    monkeypatch.setattr(exactness, "_MUCH", -1)
+    inexactness(plan, source, model.card)
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
+    assert "use --precision fp32" in caplog.records[1].message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -27,6 +28,8 @@ _PIECE = 256
 _SHARE = 1 / 200
 _MOST_PIECES = 64
 _PIECES_LOOKED_AT = 256
+# Of labels: so many others, and something of the image does not suit the precision.
+_MUCH = 0.05
 
 
 def inexactness(plan: Plan, source: Source, card: Card) -> dict[str, Any] | None:
@@ -40,11 +43,12 @@ def inexactness(plan: Plan, source: Source, card: Card) -> dict[str, Any] | None
     return {"tiling": tiling, "precision": precision} if tiling or precision else None
 
 
-def _by_tiling(plan: Plan, source: Source) -> dict[str, Any]:
+def _by_tiling(plan: Plan, source: Source) -> dict[str, Any] | None:
     """Scores and labels of the middle of the image, in the plan's tiles and in half of them.
 
     "reason" from the card, "tiles" compared, "score" the largest difference of a score, "labels"
-    the fraction of pixels whose class differs.
+    the fraction of pixels whose class differs. Where the middle can't be read, a corner is
+    taken; None where no place can, which the run will tell.
     """
     from tilseg.models.probe import measure_inexactness
     from tilseg.models.torch_model import TorchModel
@@ -60,9 +64,14 @@ def _by_tiling(plan: Plan, source: Source) -> dict[str, Any]:
     assert isinstance(model, TorchModel)
     tile = min(plan.grid.tile)
     half = max(model.field.step_below(tile // 2), model.field.stride)
-    pixels, _ = read_filled(plan, source, _middle(plan.grid.shape, _TILES * tile))
-    found = measure_inexactness(model, pixels, plan.statistics, (tile, half))
-    return {"reason": model.card.inexact, "tiles": [tile, half], **asdict(found)}
+    for window in _places(plan.grid.shape, _TILES * tile):
+        try:
+            pixels, _ = read_filled(plan, source, window)
+        except InputError:
+            continue
+        found = measure_inexactness(model, pixels, plan.statistics, (tile, half))
+        return {"reason": model.card.inexact, "tiles": [tile, half], **asdict(found)}
+    return None
 
 
 def _by_precision(plan: Plan, source: Source) -> dict[str, Any] | None:
@@ -102,7 +111,10 @@ def _by_precision(plan: Plan, source: Source) -> dict[str, Any] | None:
     if not pixels:
         return None
     share = different / pixels
-    _log.info("%s gives %.2g %% of pixels another class than fp32", plan.precision, 100 * share)
+    told, more = (
+        (_log.warning, "; use --precision fp32 here") if share > _MUCH else (_log.info, "")
+    )
+    told("%s gives %.2g %% of pixels another class than fp32%s", plan.precision, 100 * share, more)
     return {"precision": plan.precision, "pieces": count, "pixels": pixels, "labels": share}
 
 
@@ -121,6 +133,9 @@ def pieces(plan: Plan) -> list[Tile]:
     return [computed[(2 * k + 1) * len(computed) // (2 * count)] for k in range(count)]
 
 
-def _middle(shape: Size, side: int) -> Window:
+def _places(shape: Size, side: int) -> Iterator[Window]:
+    """Windows of `side` pixels a side at most: in the middle of the image, then in its corners."""
     rows, cols = (min(side, pixels) for pixels in shape)
-    return Window((shape.rows - rows) // 2, (shape.cols - cols) // 2, rows, cols)
+    for down, right in ((1, 1), (0, 0), (0, 2), (2, 0), (2, 2)):
+        row, col = (shape.rows - rows) * down // 2, (shape.cols - cols) * right // 2
+        yield Window(row, col, rows, cols)
