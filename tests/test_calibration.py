@@ -16,7 +16,8 @@ from tiny import noise, save_tiny_model, tiny_plan
 import tilseg
 from tilseg import exactness
 from tilseg.calibration import calibrated, windows
-from tilseg.errors import InputError, Stopped
+from tilseg.card import Normalization
+from tilseg.errors import InputError, ModelError, Stopped
 from tilseg.fingerprint import adopt, fingerprint, plan_from_json, plan_to_json
 from tilseg.models import int8
 from tilseg.plan import TileGrid
@@ -119,6 +120,17 @@ def test_an_image_that_cannot_be_read_is_named(desk):
     (desk / "broken.tif").write_bytes(content)
     with pytest.raises(InputError, match=r"broken\.tif"):
         calibrated(plan, tilseg.open_source(desk / "broken.tif"))
+
+
+def test_an_image_on_which_the_network_overflows_is_refused(desk):
+    pixels = noise(*SHAPE).astype(np.float32)
+    tifffile.imwrite(desk / "huge.tif", pixels * 1e36, photometric="rgb")
+    tiny = Normalization(kind="constants", mean=(0.0,) * 3, std=(1e-3,) * 3)
+    save_tiny_model(desk / "narrow.safetensors", normalization=tiny)
+    source = tilseg.open_source(desk / "huge.tif")
+    model = tilseg.load_model(desk / "narrow.safetensors", device="cpu", precision="int8")
+    with pytest.raises(ModelError, match="gives NaN or infinity; use --precision fp32"):
+        tilseg.make_plan(source, model, precision="int8", memory="2GB")
 
 
 @given(

@@ -117,6 +117,19 @@ def test_what_is_not_finite_is_told():
     assert (found.labels.shape, alone.labels.tobytes()) == ((2, 4, 12), found.labels[0].tobytes())
 
 
+def test_nothing_is_learnt_of_what_overflows():
+    image = noise(44, 52, bands=2).astype(np.float32)[None]
+    finder, other = model_of(), model_of()
+    finder.predict(image, STATISTICS)
+    for value in (np.inf, -np.inf, np.nan):
+        bad = image.copy()
+        bad[0, 20, 30, 1] = value
+        other.predict(bad, STATISTICS)
+    assert other.network.ranges == ()
+    other.predict(image, STATISTICS)
+    assert other.network.ranges == finder.network.ranges
+
+
 @needs_vnni
 def test_no_tile_shows_in_the_mean_of_all_positions():
     image = noise(31, 45, bands=2)

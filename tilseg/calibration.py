@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise, product
 
-from tilseg.errors import InputError
+from tilseg.errors import InputError, ModelError
 from tilseg.model import load_model
 from tilseg.plan import Plan
 from tilseg.reading import read_filled
@@ -26,8 +26,8 @@ _SIDE = 128
 def calibrated(plan: Plan, source: Source) -> Plan:
     """`plan` with the ranges that its network's maps take on windows spread over the image.
 
-    source: on the plan's grid. Raises what loading the model raises, and what reading raises where
-    no window can be read.
+    source: on the plan's grid. Raises what loading the model raises, what reading raises where no
+    window can be read, and ModelError E-PRECISION-RANGE where the maps are finite on none.
     """
     from tilseg.models.int8 import Observer
     from tilseg.models.torch_model import TorchModel
@@ -46,6 +46,8 @@ def calibrated(plan: Plan, source: Source) -> Plan:
         model.predict(pixels[None], plan.statistics)
     if failed and not model.network.ranges:
         raise failed
+    if not model.network.ranges:
+        raise ModelError("E-PRECISION-RANGE", path=plan.model, precision=plan.precision)
     return replace(plan, ranges=model.network.ranges)
 
 

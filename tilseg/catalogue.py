@@ -320,6 +320,11 @@ MODEL: Words = {
         "{path}: not exact under tiling ({reason})",
         "allow it with --allow-inexact",
     ),
+    "E-PRECISION-RANGE": (
+        "{path}: on all of the image that --precision {precision} learns from the network gives NaN "
+        "or infinity",
+        "use --precision fp32, which names the tiles where it does",
+    ),
     "E-PRECISION-MODEL": (
         "{path}: --precision {precision} is not for this network: {reason}",
         "use --precision bf16",

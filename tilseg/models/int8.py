@@ -10,9 +10,10 @@ computes a pixel does not show, but for the input's normalisation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import starmap
+from itertools import chain, starmap
 from typing import TypeVar
 
 import numpy as np
@@ -131,7 +132,8 @@ def _joined(skip: Tensor, phases: Tensor) -> Tensor:
 
 
 class Observer(nn.Module):
-    """The network in float32, which notes the ranges of all maps over all it is called with.
+    """The network in float32, which notes the ranges of all maps over all it is called with, as
+    long as they are finite.
 
     ranges: (least, largest) of each band of the input, then of the map behind each layer but
     the last.
@@ -160,12 +162,13 @@ class Observer(nn.Module):
             return convolved
 
         scores = _through(map(step, self._layers), self._config, x, halved, _joined)
-        self.ranges = tuple(
-            (min(low, least), max(high, largest))
-            for (low, high), (least, largest) in zip(
-                self.ranges or found[:-1], found[:-1], strict=True
+        known = found[:-1]
+        # Of what overflows somewhere nothing is to be learnt; its scores tell the caller.
+        if all(map(math.isfinite, chain.from_iterable(found))):
+            self.ranges = tuple(
+                (min(low, least), max(high, largest))
+                for (low, high), (least, largest) in zip(self.ranges or known, known, strict=True)
             )
-        )
         return scores
 
 
