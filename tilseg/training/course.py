@@ -20,6 +20,7 @@ from typing import Any
 
 from tilseg.card import Card, read_card
 from tilseg.durable import write_durably, writing
+from tilseg.errors import TilsegError
 from tilseg.models.blocks import Network
 from tilseg.models.network import save_model
 from tilseg.models.torch_model import TorchModel
@@ -84,19 +85,27 @@ class Course:
             if card is not None:
                 step = card.training["step"]
                 return TrainReport(self.output, True, False, step, card.metrics, folder)
+            # A model without a state beside it counts as complete, so there is never one.
+            self._keep_state()
         else:
             trainer.restore(state["trainer"])
             self.history = state["history"]
         centres = Centres(self.data.training, config.patches.balance, config.seed)
         count = config.patches.batch * config.patches.accumulate
-        finished = run(
-            trainer,
-            lambda step: self.reader.batch(centres, count, config.seed, step),
-            self._check,
-            report=report,
-            stop=stop,
-            enough=self._is_enough,
-        )
+        try:
+            finished = run(
+                trainer,
+                lambda step: self.reader.batch(centres, count, config.seed, step),
+                self._check,
+                report=report,
+                stop=stop,
+                enough=self._is_enough,
+            )
+        except TilsegError:
+            if state is None and not self.output.exists():
+                # Nothing is lost, and the next call may ask for something else.
+                remove_state(self.output)
+            raise
         if not finished:
             self._keep_state()
         metrics = self._write_page(finished)

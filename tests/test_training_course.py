@@ -1,0 +1,66 @@
+"""What is kept of a training that ends at a bad moment, and what the next call makes of it."""
+
+from __future__ import annotations
+
+import pytest
+import tifffile
+from training_shapes import shapes
+
+from tilseg.card import read_card
+from tilseg.errors import ModelError
+from tilseg.training.checkpoint import state_path
+from tilseg.training.config import Config
+from tilseg.training.course import Course
+from tilseg.training.train import train
+from tilseg.training.trainer import Trainer
+
+
+class _Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def config(tmp_path) -> Config:
+    for number in range(3):
+        image, labels = shapes(61, 83, number)
+        for folder, array in (("images", image), ("masks", labels)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / folder / f"{number}.tif", array)
+    return Config.model_validate(
+        {
+            "data": {"images": str(tmp_path / "images"), "masks": str(tmp_path / "masks")},
+            "network": {"depth": 1, "width": 4},
+            "schedule": {"steps": 4, "validations": 2},
+            "patches": {"batch": 2, "size": 20},
+            "output": {"model": str(tmp_path / "m.safetensors")},
+        }
+    )
+
+
+def test_killed_behind_its_first_model_it_is_not_taken_for_complete(config, tmp_path, monkeypatch):
+    model = tmp_path / "m.safetensors"
+    kept = Course._keep_state
+
+    def killed(course: Course) -> None:
+        if model.exists():
+            raise _Killed
+        kept(course)
+
+    with monkeypatch.context() as patch, pytest.raises(_Killed):
+        patch.setattr(Course, "_keep_state", killed)
+        train(config)
+    assert read_card(model).training["step"] == 2
+    report = train(config)
+    assert (report.computed, report.finished, report.step) == (True, True, 4)
+    assert not state_path(model).exists()
+    assert not train(config).computed
+
+
+def test_an_error_before_the_first_model_leaves_nothing_in_the_way(config, tmp_path, monkeypatch):
+    def diverged(*_: object) -> None:
+        raise ModelError("E-TRAIN-DIVERGED", loss=float("nan"), step=1)
+
+    with monkeypatch.context() as patch, pytest.raises(ModelError):
+        patch.setattr(Trainer, "learn", diverged)
+        train(config)
+    assert train(config.model_copy(update={"seed": 1})).finished
