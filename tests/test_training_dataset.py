@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tilseg.errors import InputError
+from tilseg.statistics import band_statistics
+from tilseg.training import dataset
 from tilseg.training.config import Data, TrainingClass
 from tilseg.training.dataset import open_dataset
 from tilseg.training.pairs import Pair, find_pairs
@@ -69,6 +71,25 @@ def test_constants_are_mean_and_deviation_of_all_training_pixels(folders):
     pixels = [tifffile.imread(folders[0] / f"{sample.name}.tif") for sample in data.training]
     assert data.normalization.mean == pytest.approx([np.mean(pixels)])
     assert data.normalization.std == pytest.approx([np.std(pixels)])
+
+
+def test_of_blocks_too_every_image_counts_once(tmp_path, monkeypatch):
+    """One has three blocks, the other thirty: mean and deviation are those of two images."""
+    pixels = [_picture(0, 256, 768), _picture(1, 1280, 1536) // 2]
+    for number, image in enumerate(pixels):
+        _write(tmp_path / "images" / f"p{number}.tif", image)
+        _write(tmp_path / "masks" / f"p{number}.tif", (image > 50).astype(np.uint8))
+    asked = []
+    monkeypatch.setattr(
+        dataset, "band_statistics", lambda *a, **k: asked.append(a) or band_statistics(*a, **k)
+    )
+    data = _open(
+        tmp_path / "images", tmp_path / "masks", split="blocks", normalization="constants"
+    )
+    assert len(data.training) > 20
+    assert len(asked) == 4  # for the constants, and for the samples
+    norm = data.normalization
+    assert norm.mean[0] == pytest.approx(np.mean([image.mean() for image in pixels]), rel=0.01)
 
 
 def test_a_single_image_is_split_without_a_shared_pixel(tmp_path):

@@ -87,7 +87,8 @@ def open_dataset(
     training, validation = _split(found, data, seed, field)
     norm = Normalization(kind="image", orient=data.orient)
     if data.normalization == "constants":
-        norm = _constants([each.image for each, _ in training], data.orient)
+        # Once each, however many blocks of it there are.
+        norm = _constants({id(one.image): one.image for one, _ in training}.values(), data.orient)
     elif data.normalization == "joint":
         norm = Normalization(kind="joint", orient=data.orient)
     make = _sample_maker(norm)
