@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from tilseg.errors import OutputError, TilsegError
 
 # Files that are forced to the disk at once.
 _SYNCS = 8
+# Files that a thread pool is given at a time: a result may have a million.
+_IN_HAND = 1000
 
 
 @contextmanager
@@ -72,18 +75,22 @@ def unseal(written: bytes) -> dict[str, Any]:
 
 def sync_tree(root: Path) -> None:
     """Force every file below `root`, then every directory, to the disk."""
-    files, directories = [], []
-    for folder, _, names in os.walk(root):
-        directories.append(Path(folder))
-        files += [Path(folder, name) for name in names]
+    directories = []
+
+    def files() -> Iterator[str]:
+        for folder, _, names in os.walk(root):
+            directories.append(folder)
+            yield from (os.path.join(folder, name) for name in names)
+
     # Most of the time of each is a wait that it can share with others.
     with ThreadPoolExecutor(_SYNCS) as threads:
-        for paths in (files, directories):
-            for _ in threads.map(sync, paths):
-                pass
+        for paths in (files(), iter(directories)):
+            while some := list(islice(paths, _IN_HAND)):
+                for _ in threads.map(sync, some):
+                    pass
 
 
-def sync(path: Path) -> None:
+def sync(path: str | Path) -> None:
     """Force the bytes of a file, or the entries of a directory, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
