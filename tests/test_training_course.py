@@ -46,9 +46,10 @@ def test_killed_behind_its_first_model_it_is_not_taken_for_complete(config, tmp_
             raise _Killed
         kept(course)
 
-    with monkeypatch.context() as patch, pytest.raises(_Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(Course, "_keep_state", killed)
-        train(config)
+        with pytest.raises(_Killed):
+            train(config)
     assert read_card(model).training["step"] == 2
     report = train(config)
     assert (report.computed, report.finished, report.step) == (True, True, 4)
@@ -60,7 +61,8 @@ def test_an_error_before_the_first_model_leaves_nothing_in_the_way(config, tmp_p
     def diverged(*_: object) -> None:
         raise ModelError("E-TRAIN-DIVERGED", loss=float("nan"), step=1)
 
-    with monkeypatch.context() as patch, pytest.raises(ModelError):
+    with monkeypatch.context() as patch:
         patch.setattr(Trainer, "learn", diverged)
-        train(config)
+        with pytest.raises(ModelError):
+            train(config)
     assert train(config.model_copy(update={"seed": 1})).finished

@@ -83,9 +83,7 @@ def test_of_blocks_too_every_image_counts_once(tmp_path, monkeypatch):
     monkeypatch.setattr(
         dataset, "band_statistics", lambda *a, **k: asked.append(a) or band_statistics(*a, **k)
     )
-    data = _open(
-        tmp_path / "images", tmp_path / "masks", split="blocks", normalization="constants"
-    )
+    data = _open(tmp_path / "images", tmp_path / "masks", split="blocks", normalization="constants")
     assert len(data.training) > 20
     assert len(asked) == 4  # for the constants, and for the samples
     norm = data.normalization

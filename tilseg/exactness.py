@@ -111,9 +111,7 @@ def _by_precision(plan: Plan, source: Source) -> dict[str, Any] | None:
     if not pixels:
         return None
     share = different / pixels
-    told, more = (
-        (_log.warning, "; use --precision fp32 here") if share > _MUCH else (_log.info, "")
-    )
+    told, more = (_log.warning, "; use --precision fp32 here") if share > _MUCH else (_log.info, "")
     told("%s gives %.2g %% of pixels another class than fp32%s", plan.precision, 100 * share, more)
     return {"precision": plan.precision, "pieces": count, "pixels": pixels, "labels": share}
 

@@ -12,6 +12,7 @@ from tilseg.card import Normalization
 from tilseg.errors import InputError
 from tilseg.model import BandStatistics
 from tilseg.nodata import valid_pixels
+from tilseg.side_by_side import side_by_side
 from tilseg.source import Source
 from tilseg.window import Size, Window
 
@@ -73,19 +74,22 @@ def band_statistics(
 
 def _sample(source: Source, level: int, bands: Sequence[int]) -> NDArray[Any]:
     """Valid pixels of the lattice sample: (pixels, bands)."""
-    parts, errors = [], []
-    for window in sample_windows(source.levels[level].size):
+
+    def read(window: Window) -> NDArray[Any] | InputError:
         try:
             pixels = source.read(window, level, bands)
             mask = source.mask(window, level)
         except InputError as error:
             # The tiles that see it are named when they are computed, and the user has a say.
-            errors.append(error)
-            continue
+            return error
         valid = valid_pixels(pixels, source.nodata, mask)
-        parts.append(pixels.reshape(-1, len(bands)) if valid is None else pixels[valid])
+        return pixels.reshape(-1, len(bands)) if valid is None else pixels[valid]
+
+    windows = sample_windows(source.levels[level].size)
+    found = list(side_by_side(read, windows, max(1, source.segment_bytes)))
+    parts = [each for each in found if not isinstance(each, InputError)]
     if not parts:
-        raise errors[0]
+        raise next(each for each in found if isinstance(each, InputError))
     return np.concatenate(parts)
 
 
