@@ -153,3 +153,27 @@ def test_joint_statistics_are_those_of_all_chosen_bands_together():
     np.testing.assert_allclose(found.std, [image[..., [2, 0]].std()] * 2, rtol=1e-12)
     flat = open_source(np.full((9, 8, 3), 7, np.uint8))
     assert band_statistics(flat, Normalization(kind="joint"), bands=range(3)).std == (1.0,) * 3
+
+
+@pytest.mark.parametrize(
+    ("of", "pixels", "refused"),
+    [
+        ("uint8", np.uint16, True),
+        ("uint8", np.float32, True),
+        ("uint16", np.uint8, True),
+        ("uint8", np.uint8, False),
+        ("int16", np.uint16, False),
+        ("int16", np.int8, False),
+        (None, np.uint16, False),
+    ],
+)
+def test_constants_of_pixels_of_another_scale_are_refused(of, pixels, refused):
+    normal = Normalization(kind="constants", mean=(120.0,), std=(40.0,), dtype=of)
+    source = open_source(np.full((9, 8), 7, pixels))
+    if refused:
+        name = np.dtype(pixels).name
+        with pytest.raises(InputError, match=f"pixels are {name}, .* are of {of}; scale") as caught:
+            band_statistics(source, normal, bands=(0,))
+        assert caught.value.id == "E-INPUT-SCALE"
+    else:
+        assert band_statistics(source, normal, bands=(0,)).mean == (120.0,)

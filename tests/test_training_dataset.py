@@ -71,6 +71,24 @@ def test_constants_are_mean_and_deviation_of_all_training_pixels(folders):
     pixels = [tifffile.imread(folders[0] / f"{sample.name}.tif") for sample in data.training]
     assert data.normalization.mean == pytest.approx([np.mean(pixels)])
     assert data.normalization.std == pytest.approx([np.std(pixels)])
+    assert data.normalization.dtype == "uint8"
+
+
+def test_constants_are_of_one_dtype_or_of_none(folders, tmp_path):
+    _write(folders[0] / "p0.tif", _picture(0, dtype=np.uint16))
+    table = tmp_path / "table.csv"
+
+    def opened(*held):
+        parts = ("validation" if number in held else "training" for number in range(5))
+        rows = (f"images/p{n}.tif,masks/p{n}.tif,{part}" for n, part in enumerate(parts))
+        table.write_text("\n".join(["image,mask,split", *rows]))
+        data = Data(table=str(table), normalization="constants")
+        return open_dataset(data, [TrainingClass(name=name) for name in CLASSES])
+
+    assert opened(1).normalization.dtype is None
+    with pytest.raises(InputError, match=r"p0\.tif: pixels are uint16, .* of uint8") as caught:
+        opened(0)
+    assert caught.value.id == "E-INPUT-SCALE"
 
 
 def test_of_blocks_too_every_image_counts_once(tmp_path, monkeypatch):

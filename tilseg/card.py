@@ -51,7 +51,7 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 class Normalization(_Strict):
     """How pixels become network input: (pixel - mean) / std, band by band.
 
-    constants: `mean` and `std` as given here.
+    constants: `mean` and `std` as given here, of pixels of `dtype` where that is said.
     image: mean and std of the whole image, from a fixed lattice sample, fixed before tiling.
     joint: one mean and one std of all bands of the whole image, for each of them, so that one band
         stays comparable to another whatever the image shows.
@@ -64,6 +64,7 @@ class Normalization(_Strict):
     kind: Literal["constants", "image", "joint", "percentiles"]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    dtype: Annotated[str, Field(pattern=r"^(uint8|uint16|int16|float32)$")] | None = None
     percentiles: tuple[Percent, Percent] | None = None
     orient: Literal["bright-on-dark"] | None = None
 

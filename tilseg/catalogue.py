@@ -103,6 +103,10 @@ INPUT: Words = {
     "E-INPUT-TRUNCATED": ("{path}: {reason}", "copy the file again"),
     "E-INPUT-READ": ("{path}: {reason}", "copy the file again, or save the image anew as a TIFF"),
     "E-INPUT-DTYPE": ("{path}: pixels are {dtype}", "convert them to one of {allowed}"),
+    "E-INPUT-SCALE": (
+        "{path}: pixels are {dtype}, the model's mean and deviation are of {wanted}",
+        "scale and convert them to {wanted}, as the images were that it was trained on",
+    ),
     "E-INPUT-BANDS": (
         "{path}: has {bands} bands, the model wants {wanted}",
         "choose with --bands {example}",

@@ -41,13 +41,14 @@ def band_statistics(
 ) -> BandStatistics:
     """Resolve `normalization` for `bands` (0-based) of one level of an image.
 
-    Constants are taken as they are. "image" takes mean and standard deviation of the valid
+    Constants are taken as they are, for pixels of the scale that they are of. "image" takes mean and standard deviation of the valid
     pixels of the lattice sample, band by band, "joint" those of all bands together, "percentiles"
     two percentiles of each band; what has no contrast gets std 1. Windows of the sample that can't be read take no part.
 
-    Raises InputError E-INPUT-NO-DATA when the sample holds no valid pixel, or what `read`
-    raises when none of it can be read.
+    Raises InputError E-INPUT-SCALE for constants of other pixels, E-INPUT-NO-DATA when the sample
+    holds no valid pixel, or what `read` raises when none of it can be read.
     """
+    _check_scale(source, normalization)
     if normalization.kind == "constants" and normalization.orient is None:
         return BandStatistics(normalization.mean, normalization.std)
     sample = _sample(source, level, bands)
@@ -70,6 +71,13 @@ def band_statistics(
             mean = mean + std
         std = -std
     return BandStatistics(tuple(mean.tolist()), tuple(std.tolist()))
+
+
+def _check_scale(source: Source, normalization: Normalization) -> None:
+    wanted = normalization.dtype or source.dtype.name
+    # What 16 bits hold is counted alike with and without a sign.
+    if source.dtype.name != wanted and {source.dtype.name, wanted} != {"uint16", "int16"}:
+        raise InputError("E-INPUT-SCALE", path=source.uri, dtype=source.dtype, wanted=wanted)
 
 
 def _sample(source: Source, level: int, bands: Sequence[int]) -> NDArray[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -193,15 +193,19 @@ def _common_bands(sources: Sequence[Source]) -> int:
     return wanted
 
 
-def _constants(images: Iterable[Source], orient: Literal["bright-on-dark"] | None) -> Normalization:
+def _constants(
+    images: Collection[Source], orient: Literal["bright-on-dark"] | None
+) -> Normalization:
     """Mean and standard deviation of the pixels of all images, each image counting alike."""
     plain = Normalization(kind="image")
     found = [band_statistics(image, plain, bands=range(image.bands)) for image in images]
     mean = np.array([each.mean for each in found])
     square = np.array([each.std for each in found]) ** 2 + mean**2
     std = np.sqrt(square.mean(axis=0) - mean.mean(axis=0) ** 2)
+    dtypes = {image.dtype.name for image in images}
     return Normalization(
         kind="constants",
+        dtype=dtypes.pop() if len(dtypes) == 1 else None,
         mean=tuple(mean.mean(axis=0).tolist()),
         std=tuple(std.tolist()),
         orient=orient,
