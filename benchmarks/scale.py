@@ -219,7 +219,8 @@ def one_start(image: Path, file: Path, output: Path, until: int) -> dict[str, An
     from tilseg.plan import TileGrid
     from tilseg.schedule import stream
     from tilseg.stores import Stores
-    from tilseg.verbs.stages import RunOptions, Start
+    from tilseg.verbs.stages import Start
+    from tilseg.verbs.terms import RunOptions
     from tilseg.window import Size
     from tilseg.workspace import Workspace
 

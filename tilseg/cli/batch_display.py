@@ -20,7 +20,7 @@ from tilseg.names import file_names
 
 if TYPE_CHECKING:
     from tilseg.batches.record import Record
-    from tilseg.verbs.stages import Progress as RunProgress
+    from tilseg.verbs.terms import Progress as RunProgress
 
 
 class BatchDisplay(Display):

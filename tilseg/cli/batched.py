@@ -146,7 +146,7 @@ def _segment(
     from tilseg.models.devices import resolve_device
     from tilseg.schedule import Workers
     from tilseg.verbs.batch import Batch, Order
-    from tilseg.verbs.stages import RunOptions
+    from tilseg.verbs.terms import RunOptions
 
     choices, at = asked.choices, asked.computing
     choices["device"] = device_kind(choices["device"])

@@ -24,7 +24,8 @@ from tilseg.names import file_names, is_address
 from tilseg.ownership import check_apart
 from tilseg.plan import Plan
 from tilseg.schedule import Workers
-from tilseg.verbs.stages import Progress, RunOptions, RunReport, Start
+from tilseg.verbs.stages import Start
+from tilseg.verbs.terms import Progress, RunOptions, RunReport
 from tilseg.workspace import Workspace
 
 _FOR_ALL = {

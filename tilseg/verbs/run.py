@@ -11,7 +11,8 @@ from tilseg.plan import Plan
 from tilseg.schedule import IN_PROCESS, Cluster
 from tilseg.shard import Shard
 from tilseg.verbs.shards import carry_out_shard
-from tilseg.verbs.stages import OUTPUTS, Progress, RunOptions, RunReport, Start
+from tilseg.verbs.stages import Start
+from tilseg.verbs.terms import OUTPUTS, Progress, RunOptions, RunReport
 from tilseg.workspace import Workspace
 
 __all__ = ["OUTPUTS", "Progress", "RunOptions", "RunReport", "run"]

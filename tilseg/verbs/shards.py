@@ -16,14 +16,8 @@ from pathlib import Path
 from tilseg.errors import InputError, LockedError, Stopped
 from tilseg.fingerprint import plan_from_json
 from tilseg.shard import Shard
-from tilseg.verbs.stages import (
-    Progress,
-    RunOptions,
-    RunReport,
-    Start,
-    blocks_done,
-    finished_report,
-)
+from tilseg.verbs.stages import Start, blocks_done
+from tilseg.verbs.terms import Progress, RunOptions, RunReport, finished_report
 from tilseg.workspace import Workspace
 
 # To join takes tenths of a second, but hundreds of tasks may begin together, and the first may have

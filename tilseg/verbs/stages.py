@@ -6,7 +6,6 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,85 +17,33 @@ from tilseg.errors import (
     InputError,
     LockedError,
     Stopped,
-    UsageError,
 )
 from tilseg.exactness import inexactness
 from tilseg.fingerprint import adopt, differences, fingerprint, plan_from_json, plan_to_json
 from tilseg.finish import Finisher, Phase
 from tilseg.heap import give_back_freed_memory
 from tilseg.infer import BlockFailure, Job, versions
-from tilseg.journal import BadTile, BlockRecord, Journal, finished_blocks
+from tilseg.journal import BlockRecord, Journal, finished_blocks
 from tilseg.lock import Lock
 from tilseg.nodata import NODATA
 from tilseg.ownership import check_apart
-from tilseg.plan import Plan, RegionOptions
+from tilseg.plan import Plan
 from tilseg.polygons.files import check_formats
-from tilseg.receipt import bad_tiles
 from tilseg.regions.measuring import Measuring
 from tilseg.resume import keep_sound, tidy
-from tilseg.schedule import IN_PROCESS, Cluster, Workers, run_blocks
+from tilseg.schedule import Workers, run_blocks
 from tilseg.shard import Shard
 from tilseg.source import Source
 from tilseg.sources.planned import open_planned
 from tilseg.stores import MASK, Stores
+from tilseg.verbs.terms import Progress, RunOptions, RunReport, finished_report, for_one_file
 from tilseg.where.chosen import skipped_blocks
 from tilseg.workspace import Workspace
 
 _log = logging.getLogger("tilseg")
 
-OUTPUTS = ("zarr", "tif")
 # A block that was under way at this many deaths of its driver is tried in a process of its own.
 _SUSPECT_DEATHS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a phase is: `done` of `total` pixels; those of skipped blocks are not counted."""
-
-    phase: Phase
-    done: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """What a run did.
-
-    status: "complete", or "degraded" when tiles had to be left as nodata; "unfinished" when a
-    shard has done its blocks and others have not, so that there is no result yet. computed: whether
-    anything was done now; False when the result was there already. done: blocks computed now;
-    kept: computed in an earlier start; the others were skipped. bad: the tiles left as nodata. summary: the
-    content of summary.json; of an unfinished run only "blocks", with "total" and "done".
-    """
-
-    status: Literal["complete", "degraded", "unfinished"]
-    output: Path
-    computed: bool
-    done: int
-    kept: int
-    bad: tuple[BadTile, ...]
-    summary: dict[str, Any] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How a plan is carried out; nothing here changes a pixel that can be computed.
-
-    outputs: some of "zarr" (mask.zarr) and "tif" (mask.tif). cluster: where blocks run.
-    overwrite: replace a result or an unfinished run that differs; the old one stays until the
-    new one is complete. on_bad_tile: "fail" publishes nothing when a tile can't be computed,
-    "mask" leaves it as nodata and names it.
-    """
-
-    outputs: tuple[str, ...] = OUTPUTS
-    cluster: Cluster = IN_PROCESS
-    overwrite: bool = False
-    on_bad_tile: Literal["fail", "mask"] = "fail"
-
-    def __post_init__(self) -> None:
-        for name in self.outputs:
-            if name not in OUTPUTS:
-                raise UsageError("E-OPTION", option="outputs", value=name, allowed="zarr, tif")
 
 
 class Start:
@@ -120,7 +67,7 @@ class Start:
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.space = space
-        self.plan, self.options = _for_one_file(space, plan, options)
+        self.plan, self.options = for_one_file(space, plan, options)
         self.progress = progress
         self.stop = stop
         self.card: Card = read_card(plan.model)
@@ -434,34 +381,6 @@ class Start:
         if changed:
             fields = ", ".join(changed)
             raise InputError("E-INPUT-CHANGED", path=self.plan.source, fields=fields)
-
-
-def _for_one_file(space: Workspace, plan: Plan, options: RunOptions) -> tuple[Plan, RunOptions]:
-    """Plan and options as they are where the output is one file, the mask alone."""
-    if not space.single:
-        return plan, options
-    refused = "probabilities" if plan.probabilities else ""
-    if plan.regions not in (None, *_unasked(plan)):
-        refused = refused or "tables of regions"
-    if refused:
-        allowed = f"a result directory, which has room for {refused}"
-        raise UsageError("E-OPTION", option="--output", value=space.final.name, allowed=allowed)
-    outputs = (Path(space.single).suffix.removeprefix("."),)
-    return replace(plan, regions=None), replace(options, outputs=outputs)
-
-
-def _unasked(plan: Plan) -> tuple[RegionOptions, ...]:
-    """The options of regions that a plan has where nobody has chosen any."""
-    card = read_card(plan.model)
-    names = [info.name for info in card.classes]
-    return RegionOptions(instances=None), RegionOptions().settled(card.instances, names)
-
-
-def finished_report(output: Path, receipt: dict[str, Any]) -> RunReport:
-    """The report of a result that was there already."""
-    summary = receipt["summary"]
-    kept = summary["blocks"]["done"] + summary["blocks"]["kept"]
-    return RunReport(receipt["status"], output, False, 0, kept, bad_tiles(receipt), summary)
 
 
 def blocks_done(space: Workspace) -> tuple[int, int]:
