@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import tracemalloc
+from pathlib import Path
+
+import pytest
 
 from tilseg import durable
 
@@ -27,6 +31,28 @@ def test_files_then_folders_are_synced_each_once(tmp_path, monkeypatch):
     assert sorted(synced) == sorted([str(tmp_path), *below])
     kinds = [os.path.isdir(path) for path in synced]
     assert kinds == sorted(kinds)
+
+
+def test_what_can_not_be_replaced_stays(tmp_path, monkeypatch):
+    output = tmp_path / "page"
+    with durable.replacing(output) as folder:
+        (folder / "x").write_text("old")
+    rename = Path.rename
+
+    def refused(path: Path, target: Path) -> Path:
+        if path.name == "new":
+            raise OSError(errno.EDQUOT, "quota")
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refused)
+        with pytest.raises(OSError, match="quota"), durable.replacing(output) as folder:
+            (folder / "x").write_text("new")
+    assert (output / "x").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["page"]
+    with durable.replacing(output) as folder:
+        (folder / "x").write_text("new")
+    assert (output / "x").read_text() == "new"
 
 
 def test_of_many_files_few_are_in_hand(monkeypatch):

@@ -110,12 +110,23 @@ def replacing(output: Path) -> Iterator[Path]:
         ready.mkdir()
         yield ready
         sync_tree(ready)
-        if output.exists():
-            output.rename(stage / "old")
-        ready.rename(output)
+        _swap(ready, output, stage / "old")
         sync(output.parent)
     finally:
         remove(stage)
+
+
+def _swap(ready: Path, output: Path, old: Path) -> None:
+    """Give `ready` the name `output`, and what has it the name `old`; both or none."""
+    replaced = output.exists()
+    if replaced:
+        output.rename(old)
+    try:
+        ready.rename(output)
+    except OSError:
+        if replaced:
+            old.rename(output)
+        raise
 
 
 def remove(path: Path) -> None:
