@@ -212,7 +212,8 @@ INPUT: Words = {
     ),
     "E-TRAIN-ONE-CLASS": (
         "{path}: the {part} masks hold {found}, and two or more are needed (255 means not labelled, it is no class)",
-        "label more, or use another --seed to split the images otherwise",
+        "label more, use another --seed to split the images otherwise, or, where 255 is a class, "
+        "give it `values = [255]` in the training's file",
     ),
     "E-TRAIN-BANDS": (
         "{path}: has {bands} bands, other training images have {wanted}",
