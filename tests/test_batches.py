@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import save_tiny_model
 
 from tilseg.batches.listing import Listed, list_images
-from tilseg.batches.naming import name_results
+from tilseg.batches.naming import BatchImage, name_results
 from tilseg.batches.overview import write_overview
 from tilseg.batches.record import Record, Records
-from tilseg.batches.table import Line
+from tilseg.batches.request import request
+from tilseg.batches.table import Line, lines
 from tilseg.errors import InputError, UsageError
 from tilseg.workspace import Workspace
 
@@ -232,3 +234,23 @@ def test_a_stem_too_long_for_a_disk_is_cut(tmp_path, letter):
     first.output.mkdir()
     (first.output / "run.json").write_text(json.dumps({"plan": {"source": listed[0].image}}))
     assert name_results(listed, tmp_path, {})[0] == first
+
+
+def test_a_result_that_was_removed_is_waited_for(tmp_path):
+    records = Records(tmp_path)
+    records.begin()
+    for name in ("a.tilseg", "b.tilseg"):
+        records.write(_record(name))
+    (tmp_path / "a.tilseg").mkdir()
+    images = [BatchImage(f"/in/{name}", tmp_path / name) for name in ("a.tilseg", "b.tilseg")]
+    assert [line.status for line in lines(images, records, {})] == ["complete", "waiting"]
+
+
+def test_which_gpu_it_was_is_not_asked(tmp_path):
+    model = save_tiny_model(tmp_path / "tiny.safetensors")
+    asked = [request({"model": str(model), "device": name}, ()) for name in DEVICES]
+    assert asked[0] == asked[1] == asked[2]
+    assert len(set(asked)) == 3
+
+
+DEVICES = ("cuda", "cuda:0", "cuda:3", "cpu", "auto")

@@ -14,7 +14,8 @@ from tilseg.durable import writing
 from tilseg.lock import Lock
 
 PAGE = "batch.html"
-_WAIT_SECONDS = 30.0
+# Tasks of an array end together, and each reads thousands of records.
+_WAIT_SECONDS = 900.0
 
 
 def write_overview(records: Records, every: Callable[[], Iterable[Line]]) -> None:

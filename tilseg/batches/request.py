@@ -34,6 +34,8 @@ def request(choices: Mapping[str, Any], outputs: tuple[str, ...]) -> str:
     choices: by the names that the command has for them.
     """
     asked = {name: value for name, value in choices.items() if name not in _NOT_ASKED}
+    # Which of the GPUs is asked for is of no weight, and forgotten once it is taken.
+    asked["device"] = str(asked.get("device")).partition(":")[0]
     model = asked.pop("model", None)
     try:
         files = [find_model(model)] if model else list(bundled_models().values())

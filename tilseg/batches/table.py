@@ -59,14 +59,19 @@ def lines(
         record = records.of(image.output)
         if image.output in held:
             yield Line(image.image, image.output, ELSEWHERE, held[image.output], None)
-        elif record is None or record.image != image.image:
+        elif record is None or record.image != image.image or _is_gone(record, image.output):
             yield Line(image.image, image.output, WAITING, "", None)
         else:
             yield Line(image.image, image.output, record.status, record.message, record)
     for record in records.but(seen):
         output = records.output(record)
-        if record.status != "failed" and output.exists():
+        if record.status != "failed" and not _is_gone(record, output):
             yield Line(record.image, output, record.status, record.message, record)
+
+
+def _is_gone(record: Record, output: Path) -> bool:
+    """Whether somebody has removed the result that a record tells of."""
+    return record.status != "failed" and not output.exists()
 
 
 def table_text(every: Callable[[], Iterable[Line]], records: Records) -> Iterator[str]:
