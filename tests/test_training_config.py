@@ -160,6 +160,7 @@ def test_every_choice_of_the_command_line_is_one_of_the_file(tmp_path):
         ('[schedule]\nsteps = "many"', "line 2: steps of [schedule]: input should be a valid int"),
         ('[schedule]\nsteps = true', "line 2: steps of [schedule]: input should be a valid int"),
         ('[schedule]\nsteps = 0', "line 2: steps of [schedule]: input should be greater than"),
+        ('[network.parameters]\nbands = 5', "bands and classes are the data's"),
         ('[network]\nname = "unett"', "name of [network]: `tilseg models` lists the networks"),
         ('[optimizer]\nname = "adam"', "name of [optimizer]: input should be 'adamw' or 'sgd'"),
         ('schedule = 3', "schedule"),

@@ -39,6 +39,12 @@ _Network = Annotated[
 ]
 
 
+_Parameters = Annotated[
+    dict[str, Any],
+    _accept(lambda own: not own.keys() & {"bands", "classes"}, "bands and classes are the data's"),
+]
+
+
 class Section(BaseModel):
     """One section of the file: no unknown keys, no infinities, unchangeable."""
 
@@ -109,7 +115,7 @@ class NetworkChoice(Section):
         default=None,
         description="Channels of the finest level, where the network's own are not wanted.",
     )
-    parameters: dict[str, Any] = {}
+    parameters: _Parameters = {}
     head: Literal["softmax", "sigmoid"] = Field(
         default="softmax", description="sigmoid: one channel, for two classes."
     )
