@@ -13,7 +13,7 @@ import tifffile
 import zarr
 from affine import Affine
 
-from tilseg.errors import InputError, TilsegError
+from tilseg.errors import InputError, TilsegError, UsageError
 from tilseg.source import open_source
 from tilseg.training.config import Data, TrainingClass
 from tilseg.training.dataset import open_dataset
@@ -238,6 +238,32 @@ def test_a_table_that_can_not_be_is_refused(tmp_path, lines, words):
     assert caught.value.id == "E-TRAIN-TABLE"
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("classes", "ignore", "value"),
+    [
+        (_classes(a=(1, 2), b=(2,)), (), 2),
+        (_classes(a=(1,), b=()), (), 1),
+        (_classes(a=("#FF0000",), b=("#ff0000",)), (), "#ff0000"),
+        (_classes(a=("b",), b=()), (), "b"),
+        (NAMED, (2,), 2),
+        (_classes(a=(), b=(255,)), (255,), 255),
+    ],
+)
+def test_what_stands_for_two_things_is_refused(classes, ignore, value):
+    with pytest.raises(UsageError, match=f"^{value!r} in the labels would stand for two") as caught:
+        LabelRules.of(Data(ignore=ignore), classes)
+    assert caught.value.id == "E-TRAIN-VALUES"
+
+
+def test_what_stands_for_one_thing_is_not():
+    colors = [TrainingClass(name=name, color="#000000") for name in "abc"]
+    colors.append(TrainingClass(name="d", values=("#000000", 255)))
+    rules = LabelRules.of(Data(ignore=(9, 255 + 256)), colors)
+    keys = {0: 0, "b": 1, "#000000": 3, 255: 3, 9: IGNORED, 511: IGNORED, 65535: IGNORED}
+    assert {key: rules.legend.class_of[key] for key in keys} == keys
+    assert sorted(rules.ignore) == [9, 511, 65535]
 
 
 def test_images_of_one_patient_can_not_be_split(tmp_path):

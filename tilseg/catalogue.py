@@ -61,6 +61,11 @@ USAGE: Words = {
         "choose another with --port, or leave it out for a free one",
     ),
     "E-LEGEND": ("{path}: is no legend: {reason}", "see the guide to evaluate for its form"),
+    "E-TRAIN-VALUES": (
+        "{value!r} in the labels would stand for two classes, or for one and for none",
+        "name it once in the training's file; a class without values stands for its place in the "
+        "list, its name and its colour",
+    ),
     "E-TRAIN-STAIN": (
         "stains are jittered in RGB of uint8 or uint16, these images have {bands} bands of {dtype}",
         "train with another augmentation than histology, or with a stain of 0",

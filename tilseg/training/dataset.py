@@ -76,7 +76,7 @@ def open_dataset(
     seed: of the split. field: of the network, which blocks are cut for; None for one without
     context. normalization "constants" takes mean and std of the training images for every image.
 
-    Raises UsageError E-OPTION without data; InputError (exit 4): what `find_pairs`, `read_table`
+    Raises UsageError E-OPTION without data, E-TRAIN-VALUES; InputError (exit 4): what `find_pairs`, `read_table`
     and `open_labels` raise, E-TRAIN-SPLIT, -PATIENT, -ONE-CLASS, -BANDS, E-INPUT-NO-DATA.
     """
     rules = LabelRules.of(data, classes)

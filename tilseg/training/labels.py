@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tilseg.errors import InputError
+from tilseg.errors import InputError, UsageError
 from tilseg.georef import Georef
 from tilseg.source import Source
 from tilseg.sources.place import same_place
@@ -42,20 +42,30 @@ class LabelRules:
 
     @staticmethod
     def of(data: Data, classes: Sequence[TrainingClass]) -> LabelRules:
-        """Those of a configuration."""
+        """Those of a configuration. Raises UsageError E-TRAIN-VALUES."""
         class_of: dict[Key, int] = {}
         for value, each in enumerate(classes):
-            own = each.values or tuple(k for k in (value, each.color, each.name) if k is not None)
-            class_of |= {_folded(key): value for key in own}
-        numbers = (*_UNLABELLED, *(key for key in data.ignore if isinstance(key, int)))
-        ignore = tuple(number for number in numbers if number not in class_of)
-        class_of |= {_folded(key): IGNORED for key in (*data.ignore, *ignore)}
+            _add(class_of, each.values or (value, each.name), value)
+        _add(class_of, data.ignore, IGNORED)
+        ignore = tuple(number for number in _UNLABELLED if number not in class_of)
+        _add(class_of, ignore, IGNORED)
+        ignore += tuple(key for key in data.ignore if isinstance(key, int))
+        for value, each in enumerate(classes):
+            # Two classes may be shown in one colour.
+            if each.color and not each.values:
+                class_of.setdefault(_folded(each.color), value)
         names = tuple(each.name for each in classes)
         legend = Legend("the configuration", class_of, {}, {}, data.property)
         mapped = any(each.values for each in classes) or any(
             isinstance(k, str) for k in data.ignore
         )
         return LabelRules(names, legend, mapped, ignore)
+
+
+def _add(class_of: dict[Key, int], keys: Sequence[Key], value: int) -> None:
+    for key in keys:
+        if class_of.setdefault(_folded(key), value) != value:
+            raise UsageError("E-TRAIN-VALUES", value=key)
 
 
 def _folded(key: Key) -> Key:
