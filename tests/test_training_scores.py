@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+import tempfile
+
 import numpy as np
 import pytest
 import tifffile
@@ -10,6 +13,7 @@ from training_shapes import sample_of, shapes
 
 import tilseg
 from tilseg.card import Card, ClassInfo, Normalization
+from tilseg.errors import OutputError
 from tilseg.metrics.pooled import pooled
 from tilseg.models.network import save_model
 from tilseg.models.torch_model import TorchModel
@@ -138,3 +142,18 @@ def _rounded(value):
     if isinstance(value, list):
         return [_rounded(own) for own in value]
     return round(value, 12) if isinstance(value, float) else value
+
+
+def test_a_full_disk_is_said_and_kills_nobody():
+    """It is where temporary files are, in which the classes of a large image are kept."""
+    network, card = _model()
+    sample = sample_of(*shapes(131, 173, 5))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (131 * 173 // 2, before[1]))
+        with pytest.raises(OutputError) as caught:
+            validate(TorchModel(network, card), [sample])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.id == "E-OUTPUT-WRITE"
+    assert tempfile.gettempdir() in caught.value.message

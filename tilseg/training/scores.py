@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tilseg.card import Card
+from tilseg.durable import writing
 from tilseg.georef import Georef
 from tilseg.metrics.codes import coded_pair
 from tilseg.metrics.compare import compare
@@ -112,19 +117,31 @@ def validate(
     """Scores of a model on whole samples, as `tilseg run` and then `tilseg evaluate` give them.
 
     look: is shown each sample with its (rows, cols) class values. They lie in a file, so that
-    memory does not grow with the sample.
+    memory does not grow with the sample. Raises OutputError E-OUTPUT-WRITE where it has no room.
     """
     scores, groups = [], []
     for sample in samples:
-        with tempfile.TemporaryFile() as file:
-            predicted = np.memmap(file, np.uint8, "w+", shape=tuple(sample.shape))
+        with _on_disk(sample.shape) as predicted:
             for tile in _tiles(model, sample):
                 predicted[tile.write.slices] = predict_tile(model, sample, tile)
             scores.append(_compared(model.card, sample, predicted))
             groups.append(sample.group)
             look(sample, predicted)
-            del predicted
     return Scores(tuple(scores), tuple(groups))
+
+
+@contextmanager
+def _on_disk(shape: Size) -> Iterator[Labels]:
+    """(rows, cols) uint8 that lie in a file."""
+    row = bytes(shape.cols)
+    # Unbuffered: what the disk refused must not be refused again on closing.
+    with tempfile.TemporaryFile(buffering=0) as file:
+        with writing(Path(tempfile.gettempdir())):
+            # To find no room for what is already in memory would kill the process.
+            for _ in range(shape.rows):
+                if file.write(row) != len(row):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        yield np.memmap(file, np.uint8, "r+", shape=tuple(shape))
 
 
 def predict_tile(model: Model, sample: Sample, tile: Tile) -> Labels:
