@@ -8,6 +8,7 @@ from training_shapes import shapes
 
 from tilseg.card import read_card
 from tilseg.errors import ModelError
+from tilseg.training import train as train_module
 from tilseg.training.checkpoint import state_path
 from tilseg.training.config import Config
 from tilseg.training.course import Course
@@ -66,3 +67,19 @@ def test_an_error_before_the_first_model_leaves_nothing_in_the_way(config, tmp_p
         with pytest.raises(ModelError):
             train(config)
     assert train(config.model_copy(update={"seed": 1})).finished
+
+
+def test_on_a_gpu_the_first_step_takes_the_kernels_of_the_last(config, monkeypatch):
+    """A model that is validated sets them for the process; a continued training began without."""
+    asked = []
+    monkeypatch.setattr(train_module, "resolve_device", lambda _: "cuda:0")
+    monkeypatch.setattr(train_module, "be_reproducible_on_cuda", lambda: asked.append("kernels"))
+
+    def opened(_: Config) -> None:
+        asked.append("images")
+        raise _Killed
+
+    monkeypatch.setattr(train_module, "_open_data", opened)
+    with pytest.raises(_Killed):
+        train(config)
+    assert asked == ["kernels", "images"]

@@ -16,7 +16,7 @@ from tilseg.card import Card, ClassInfo, file_sha256
 from tilseg.errors import OutputError, UsageError
 from tilseg.instance_rule import Border, settled
 from tilseg.models.blocks import Network
-from tilseg.models.devices import resolve_device
+from tilseg.models.devices import be_reproducible_on_cuda, resolve_device
 from tilseg.models.network import make_network
 from tilseg.models.pretrained import begin_with
 from tilseg.training.config import Config
@@ -58,6 +58,9 @@ def train(
     """
     output = _checked(config)
     place = torch.device(resolve_device(config.device))
+    if place.type != "cpu":
+        # The model of a validation asks for it too, which must not change what is trained after it.
+        be_reproducible_on_cuda()
     data = _open_data(config)
     made, parameters = _network(config, data.bands)
     recipe = {**_images(data), **config.recipe()}
