@@ -52,7 +52,11 @@ def test_killed_behind_its_first_model_it_is_not_taken_for_complete(config, tmp_
         with pytest.raises(_Killed):
             train(config)
     assert read_card(model).training["step"] == 2
+    # Of a state that another one was killed in writing.
+    half = tmp_path / ".m.safetensors.training.4711"
+    half.touch()
     report = train(config)
+    assert not half.exists()
     assert (report.computed, report.finished, report.step) == (True, True, 4)
     assert not state_path(model).exists()
     assert not train(config).computed

@@ -7,6 +7,7 @@ running code (`weights_only=True`). It goes when the training is complete.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import pickle
 from pathlib import Path
@@ -91,5 +92,8 @@ def _differences(before: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
 
 
 def remove_state(output: Path) -> None:
-    """Forget the state of a training that is complete."""
-    state_path(output).unlink(missing_ok=True)
+    """Forget the state of a training that is complete, and what killed ones had half written."""
+    path = state_path(output)
+    for attempt in path.parent.glob(f"{glob.escape(path.name)}.*"):
+        attempt.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
