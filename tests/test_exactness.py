@@ -83,6 +83,22 @@ def test_what_is_not_computed_is_not_compared(desk, monkeypatch):
     assert found["precision"]["pixels"] == 128 * 128
 
 
+@pytest.mark.parametrize("corner", [(70, 75), (126, 190), (3, 250)])
+def test_the_little_that_is_segmented_is_found(desk, monkeypatch, corner):
+    """Of so many tiles that not all of them are looked at."""
+    monkeypatch.setattr(exactness, "_PIECES_LOOKED_AT", 2)
+    row, col = corner
+    ring = [[col, row], [col + 4, row], [col + 4, row + 4], [col, row + 4], [col, row]]
+    roi = desk / "small.geojson"
+    roi.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    source, model, plan = plan_of(desk, "bf16", roi=roi)
+    found = inexactness(plan, source, model.card)
+    assert found["precision"]["pieces"] == 1
+    (piece,) = pieces(plan)
+    inside = piece.write.intersection(Window(row, col, 4, 4))
+    assert inside.size.area > 0
+
+
 @pytest.mark.parametrize("shape", [(211, 307), (8009, 7993), (60_013, 89_989)])
 def test_little_of_a_run_is_compared(desk, shape):
     _, _, plan = plan_of(desk, "bf16")

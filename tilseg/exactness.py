@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from tilseg.calibration import windows
 from tilseg.card import Card
 from tilseg.errors import InputError
 from tilseg.model import Precision, load_model
-from tilseg.plan import Plan, Tile
+from tilseg.plan import Plan, Tile, TileGrid
 from tilseg.reading import read_filled
 from tilseg.source import Source
 from tilseg.where.chosen import Chosen
@@ -125,10 +126,21 @@ def pieces(plan: Plan) -> list[Tile]:
     looked_at = np.unique(np.linspace(0, len(grid) - 1, _PIECES_LOOKED_AT).astype(int))
     tiles = [grid.block_at(int(index)).tiles[0] for index in looked_at]
     computed = [each for each in tiles if chosen.reason_to_skip(each.write) is None]
+    if not computed:
+        # So little is segmented that all of these lie beside it.
+        there = dict.fromkeys(tile for window in windows(plan) for tile in _tiles_of(grid, window))
+        computed = [each for each in there if chosen.reason_to_skip(each.write) is None]
     run = plan.grid.tile_counts.area * plan.grid.input.area * len(computed) / len(tiles)
     count = min(max(1, int(_SHARE * run / grid.input.area)), _MOST_PIECES, len(computed))
     # Each from the middle of its part of the image.
     return [computed[(2 * k + 1) * len(computed) // (2 * count)] for k in range(count)]
+
+
+def _tiles_of(grid: TileGrid, window: Window) -> Iterator[Tile]:
+    """The tiles, each a block, that own pixels of a window."""
+    for row in range(window.row // grid.tile.rows, -(-window.row_stop // grid.tile.rows)):
+        for col in range(window.col // grid.tile.cols, -(-window.col_stop // grid.tile.cols)):
+            yield grid.block_at(row * grid.block_counts.cols + col).tiles[0]
 
 
 def _places(shape: Size, side: int) -> Iterator[Window]:
