@@ -118,6 +118,17 @@ def test_names_are_stems_and_where_these_are_not_enough_a_hash(tmp_path):
     assert names == ["1.tilseg", f"2-{digests[0]}.tilseg", f"2-{digests[1]}.tilseg", "z"]
 
 
+@pytest.mark.parametrize("name", ["a#1.tif", "a#series=1.tif", "#.tif", "a.tif"])
+def test_a_name_like_one_with_a_choice_is_its_own(tmp_path, name):
+    (tmp_path / name).touch()
+    listed = [Listed(str(tmp_path / name))]
+    (first,) = name_results(listed, tmp_path / "results", {})
+    for uri in (listed[0].image, f"{listed[0].image}#series=2"):
+        first.output.mkdir(parents=True, exist_ok=True)
+        (first.output / "run.json").write_text(json.dumps({"plan": {"source": uri}}))
+        assert name_results(listed, tmp_path / "results", {}) == [first]
+
+
 def test_a_run_that_has_just_begun_is_waited_for_to_say_of_which_image_it_is(tmp_path):
     (tmp_path / ".a.tilseg.partial").mkdir()
     plan = tmp_path / ".a.tilseg.partial" / "plan.json"

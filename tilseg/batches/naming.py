@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tilseg.batches.listing import Listed
+from tilseg.choice import split_uri
 from tilseg.errors import UsageError
 from tilseg.source import image_name
 from tilseg.workspace import LONGEST_NAME, RECEIPT
@@ -107,7 +108,7 @@ def _image_behind(output: Path) -> str | None:
             except (OSError, ValueError, KeyError, TypeError):
                 # What is there instead is found out, and told, when the image's turn comes.
                 continue
-            return uri.partition("#")[0]
+            return split_uri(uri)[0]
         if last:
             return None
         # Another machine has begun it just now.
