@@ -52,11 +52,11 @@ def test_killed_behind_its_first_model_it_is_not_taken_for_complete(config, tmp_
         with pytest.raises(_Killed):
             train(config)
     assert read_card(model).training["step"] == 2
-    # Of a state that another one was killed in writing.
-    half = tmp_path / ".m.safetensors.training.4711"
-    half.touch()
+    # Of a state and a model that others were killed in writing.
+    for half in (".m.safetensors.training.4711", ".m.safetensors.4711.tmp"):
+        (tmp_path / half).touch()
     report = train(config)
-    assert not half.exists()
+    assert not list(tmp_path.glob(".*"))
     assert (report.computed, report.finished, report.step) == (True, True, 4)
     assert not state_path(model).exists()
     assert not train(config).computed

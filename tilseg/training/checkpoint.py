@@ -94,6 +94,7 @@ def _differences(before: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
 def remove_state(output: Path) -> None:
     """Forget the state of a training that is complete, and what killed ones had half written."""
     path = state_path(output)
-    for attempt in path.parent.glob(f"{glob.escape(path.name)}.*"):
-        attempt.unlink(missing_ok=True)
+    for half in (f"{glob.escape(path.name)}.*", f".{glob.escape(output.name)}.*.tmp"):
+        for attempt in path.parent.glob(half):
+            attempt.unlink(missing_ok=True)
     path.unlink(missing_ok=True)
