@@ -177,3 +177,16 @@ def test_constants_of_pixels_of_another_scale_are_refused(of, pixels, refused):
         assert caught.value.id == "E-INPUT-SCALE"
     else:
         assert band_statistics(source, normal, bands=(0,)).mean == (120.0,)
+
+
+def test_the_little_that_holds_data_is_found():
+    """Between all windows of the first lattice."""
+    image = np.full((3001, 4001, 1), np.nan, np.float32)
+    image[80:180, 90:170] = np.random.default_rng(0).normal(7, 2, (100, 80, 1))
+    found = band_statistics(open_source(image), IMAGE, bands=(0,))
+    assert found.mean[0] == pytest.approx(7, abs=0.2)
+    assert found.std[0] == pytest.approx(2, abs=0.2)
+    image[:] = np.nan
+    with pytest.raises(InputError) as caught:
+        band_statistics(open_source(image), IMAGE, bands=(0,))
+    assert caught.value.id == "E-INPUT-NO-DATA"

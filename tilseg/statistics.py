@@ -17,23 +17,25 @@ from tilseg.source import Source
 from tilseg.window import Size, Window
 
 # The sample: at most _SITES x _SITES windows of _PATCH x _PATCH pixels on an even lattice, and
-# the whole image where that is less. A million pixels bound the cost on any image.
+# the whole image where that is less. A million pixels bound the cost on any image, but for one
+# whose data lie between all of them: then the lattice is made denser until it meets some.
 _SITES = 16
+_DENSER = (32, 64, 128)
 _PATCH = 64
 
 
-def sample_windows(shape: Size) -> Iterator[Window]:
+def sample_windows(shape: Size, sites: int = _SITES) -> Iterator[Window]:
     """The windows of the fixed lattice sample of an image of `shape`, in raster order."""
-    for row, rows in _axis(shape.rows):
-        for col, cols in _axis(shape.cols):
+    for row, rows in _axis(shape.rows, sites):
+        for col, cols in _axis(shape.cols, sites):
             yield Window(row, col, rows, cols)
 
 
-def _axis(pixels: int) -> list[tuple[int, int]]:
-    if pixels <= _SITES * _PATCH:
+def _axis(pixels: int, sites: int) -> list[tuple[int, int]]:
+    if pixels <= sites * _PATCH:
         return [(start, min(_PATCH, pixels - start)) for start in range(0, pixels, _PATCH)]
-    step = (pixels - _PATCH) / (_SITES - 1)
-    return [(round(site * step), _PATCH) for site in range(_SITES)]
+    step = (pixels - _PATCH) / (sites - 1)
+    return [(round(site * step), _PATCH) for site in range(sites)]
 
 
 def band_statistics(
@@ -93,12 +95,17 @@ def _sample(source: Source, level: int, bands: Sequence[int]) -> NDArray[Any]:
         valid = valid_pixels(pixels, source.nodata, mask)
         return pixels.reshape(-1, len(bands)) if valid is None else pixels[valid]
 
-    windows = sample_windows(source.levels[level].size)
-    found = list(side_by_side(read, windows, max(1, source.segment_bytes)))
-    parts = [each for each in found if not isinstance(each, InputError)]
-    if not parts:
-        raise next(each for each in found if isinstance(each, InputError))
-    return np.concatenate(parts)
+    shape = source.levels[level].size
+    for sites in (_SITES, *_DENSER):
+        windows = sample_windows(shape, sites)
+        found = list(side_by_side(read, windows, max(1, source.segment_bytes)))
+        parts = [each for each in found if not isinstance(each, InputError)]
+        if not parts:
+            raise next(each for each in found if isinstance(each, InputError))
+        sample = np.concatenate(parts)
+        if len(sample) or max(shape) <= sites * _PATCH:
+            break
+    return sample
 
 
 def _contrast(spread: NDArray[np.float64]) -> NDArray[np.float64]:
