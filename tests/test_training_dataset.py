@@ -108,6 +108,13 @@ def test_of_blocks_too_every_image_counts_once(tmp_path, monkeypatch):
     assert norm.mean[0] == pytest.approx(np.mean([image.mean() for image in pixels]), rel=0.01)
 
 
+def test_an_image_of_one_block_is_named_with_a_way_out(folders):
+    error = _refusal(folders, split="blocks")
+    assert error.id == "E-TRAIN-SPLIT"
+    assert f"{folders[0]}/p0.tif: 23 x 31 pixels can't be split into blocks of 256" in str(error)
+    assert "a smaller --block" in str(error)
+
+
 def test_a_single_image_is_split_without_a_shared_pixel(tmp_path):
     image = _picture(1, 23, 61)
     _write(tmp_path / "a.tif", image)

@@ -192,8 +192,8 @@ INPUT: Words = {
         "give every image one mask of the same name and place, or a table that names both",
     ),
     "E-TRAIN-SPLIT": (
-        "one image of {rows} x {cols} pixels can't be split",
-        "give two pixels or more",
+        "{path}: {rows} x {cols} pixels can't be split into {parts}",
+        "give {allowed}",
     ),
     "E-TRAIN-SIZE": (
         "{path}: the mask is {mask_rows} x {mask_cols} pixels, its image {rows} x {cols}",

@@ -139,7 +139,7 @@ def _split(
     training, validation = [], []
     for number, each in enumerate(found.values()):
         seeds = {"seed": [seed, number]} if data.split == "blocks" else {}
-        kept, held = cut(each.image.shape, **seeds)
+        kept, held = cut(each.image.shape, path=each.image.uri, **seeds)
         training += [(each, region) for region in kept]
         validation += [(each, region) for region in held]
     return training, validation

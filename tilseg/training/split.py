@@ -74,14 +74,16 @@ def _draw(
     return [item for index, item in enumerate(items) if index not in drawn], held
 
 
-def split_ends(shape: Size, fraction: float) -> tuple[list[Region], list[Region]]:
-    """Training and validation part of a single image, cut across its longer side.
+def split_ends(
+    shape: Size, fraction: float, *, path: str = "the image"
+) -> tuple[list[Region], list[Region]]:
+    """Training and validation part of a single image, cut across its longer side. path: of it.
 
     Raises InputError E-TRAIN-SPLIT for an image of one pixel.
     """
     longest = max(shape)
     if longest < 2:
-        raise InputError("E-TRAIN-SPLIT", rows=shape.rows, cols=shape.cols)
+        raise _refused(path, shape, "two parts", "two pixels or more")
     held = min(max(1, round(fraction * longest)), longest - 1)
     kept = longest - held
     if shape.rows >= shape.cols:
@@ -93,7 +95,13 @@ def split_ends(shape: Size, fraction: float) -> tuple[list[Region], list[Region]
 
 
 def split_blocks(
-    shape: Size, side: int | None, fraction: float, seed: list[int], field: ReceptiveField
+    shape: Size,
+    side: int | None,
+    fraction: float,
+    seed: list[int],
+    field: ReceptiveField,
+    *,
+    path: str = "the image",
 ) -> tuple[list[Region], list[Region]]:
     """Training and validation blocks of one image, of about `side` pixels; None for 256, or four
     times the halo where that is more.
@@ -117,10 +125,16 @@ def split_blocks(
         for left, right in pairwise(cols)
     ]
     if len(blocks) < 2:
-        raise InputError("E-TRAIN-SPLIT", rows=shape.rows, cols=shape.cols)
+        allowed = "a smaller --block, larger images, or --split images"
+        raise _refused(path, shape, f"blocks of {side}", allowed)
     kept, held = _draw(blocks, fraction, seed)
     inner = [Region(block, _inner(block, shape, field.halo)) for block in held]
     return [Region(block, block) for block in kept], inner
+
+
+def _refused(path: str, shape: Size, parts: str, allowed: str) -> InputError:
+    facts = {"rows": shape.rows, "cols": shape.cols, "parts": parts, "allowed": allowed}
+    return InputError("E-TRAIN-SPLIT", path=path, **facts)
 
 
 def _cuts(length: int, side: int, stride: int) -> list[int]:
