@@ -231,7 +231,7 @@ class Finisher:
                 stores,
                 read,
                 regions,
-                list(records.values()),
+                records.values(),
                 # Nothing of when or in how many starts it was made.
                 self.summary(records, regions, kept=0, seconds={}),
                 self.inexact,
@@ -256,7 +256,7 @@ class Finisher:
             self._georef,
             self.card,
             self.measuring.world,
-            list(records.values()),
+            records.values(),
             regions,
             kept=kept,
             seconds=seconds,
@@ -278,7 +278,7 @@ class Finisher:
             notes=self.source.notes,
             card=self.card,
             inexact=self.inexact,
-            records=list(records.values()),
+            records=records.values(),
             result=self.result,
         )
         write_durably(self.result / RECEIPT, seal(content))

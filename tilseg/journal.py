@@ -63,7 +63,7 @@ _records = TypeAdapter(BlockRecord)
 
 
 class Records(Mapping[int, BlockRecord]):
-    """Finished blocks by index, in the order in which they were first noted.
+    """Finished blocks by index, in the order in which they were first noted, or sorted.
 
     Kept as the text that the journal has of each, and made anew whenever one is asked for: a
     million of them take half a gigabyte less than as objects.
@@ -87,6 +87,10 @@ class Records(Mapping[int, BlockRecord]):
     def note(self, index: int, text: bytes) -> None:
         """Take `text` for what is known of a block."""
         self._texts[index] = text
+
+    def sort(self) -> None:
+        """In raster order, however they came."""
+        self._texts = dict(sorted(self._texts.items()))
 
     def keep(self, indices: Iterable[int]) -> None:
         """Forget all but these."""

@@ -6,7 +6,7 @@ import math
 import platform
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -39,7 +39,7 @@ def summarise(
     georef: Georef,
     card: Card,
     world: World | None,
-    records: Sequence[BlockRecord],
+    records: Collection[BlockRecord],
     regions: RegionTable | None,
     *,
     kept: int,
@@ -78,7 +78,7 @@ def summarise(
     }
 
 
-def _counts(records: Sequence[BlockRecord]) -> Counter[int]:
+def _counts(records: Collection[BlockRecord]) -> Counter[int]:
     """Pixels of each value of the mask."""
     counts: Counter[int] = Counter()
     for record in records:
@@ -90,7 +90,7 @@ def _classes(
     card: Card,
     counts: Counter[int],
     world: World | None,
-    records: Sequence[BlockRecord],
+    records: Collection[BlockRecord],
     regions: RegionTable | None,
 ) -> list[dict[str, Any]]:
     """Of each class what `summarise` says; counts: valid pixels of each."""
@@ -109,7 +109,7 @@ def _classes(
     ]
 
 
-def _blocks(total: int, records: Sequence[BlockRecord], kept: int) -> dict[str, Any]:
+def _blocks(total: int, records: Collection[BlockRecord], kept: int) -> dict[str, Any]:
     skipped = Counter(record.skipped for record in records if record.skipped is not None)
     return {
         "total": total,
@@ -121,7 +121,7 @@ def _blocks(total: int, records: Sequence[BlockRecord], kept: int) -> dict[str, 
 
 
 def _area(
-    value: int, pixels: int, world: World | None, records: Sequence[BlockRecord]
+    value: int, pixels: int, world: World | None, records: Collection[BlockRecord]
 ) -> float | None:
     """Area of the class `value`, from its pixels or, where these differ, from that of blocks."""
     if world is None:
@@ -156,7 +156,7 @@ def receipt(
     notes: Sequence[str],
     card: Card,
     inexact: dict[str, Any] | None,
-    records: Sequence[BlockRecord],
+    records: Collection[BlockRecord],
     result: Path,
 ) -> dict[str, Any]:
     """The content of run.json for the files now in `result`.

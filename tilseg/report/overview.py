@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,12 +47,11 @@ def make_overview(
     mask: MaskStore,
     grid: TileGrid,
     painter: Painter,
-    records: Iterable[BlockRecord],
+    records: Collection[BlockRecord],
     tissue: TissueMask | None,
 ) -> Overview:
     """The overview of a finished mask. image: as it is, even if it was resampled for the mask."""
     shape = _shape(Size(*map(min, grid.shape, image.shape)))
-    records = list(records)
     asked = sum(grid.window_at(one.index).size.area for one in records if one.skipped is None)
     colors, note = _image(image, look, shape, max(asked, _MOST_READ))
     values = overview_values(mask, shape)
@@ -108,7 +107,7 @@ def _tissue(mask: TissueMask, shape: Size) -> bytes:
     return overlay(values, _TISSUE, _WHERE_BYTES)
 
 
-def _skipped(grid: TileGrid, records: Iterable[BlockRecord], shape: Size) -> bytes | None:
+def _skipped(grid: TileGrid, records: Collection[BlockRecord], shape: Size) -> bytes | None:
     """Stripes over the blocks that the network was not asked for; None where there are none."""
     found = np.zeros(shape, np.bool_)
     for record in records:

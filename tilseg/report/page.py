@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Finished:
     stores: Stores
     numbers: Callable[[Window], NDArray[Any]]
     regions: RegionTable | None
-    records: Sequence[BlockRecord]
+    records: Collection[BlockRecord]
     summary: dict[str, Any]
     inexact: dict[str, Any] | None
     outputs: tuple[str, ...]

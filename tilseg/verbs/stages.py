@@ -327,8 +327,8 @@ class Start:
     def publish(self) -> RunReport:
         """Make the files of the result from its blocks, and give it its name."""
         assert self.journal is not None
-        # In raster order, however they came.
-        records, kept = dict(sorted(self.journal.records.items())), self.kept
+        records, kept = self.journal.records, self.kept
+        records.sort()
         level0 = tree_bytes(self.stores / MASK / "0" / "c")
         check_disk(self.space.final, self._need(level0), level0)
         finisher = Finisher(
