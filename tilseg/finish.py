@@ -19,12 +19,11 @@ from tilseg.georef import Georef
 from tilseg.instances import find_instances, measure_instances
 from tilseg.journal import BlockRecord
 from tilseg.plan import Plan
-from tilseg.polygons.files import write_polygons
 from tilseg.polygons.placing import Place
 from tilseg.receipt import provenance, receipt, summarise
 from tilseg.regions import BlockTable, RegionTable, label_blocks
-from tilseg.regions.files import LABELS, write_tables
 from tilseg.regions.measuring import Measuring
+from tilseg.regions.names import LABELS
 from tilseg.regions.parts import TableStore
 from tilseg.report.page import Finished, report_page
 from tilseg.report.words import described_files
@@ -142,6 +141,9 @@ class Finisher:
         stores, options = Stores.open(self.folder, self.plan), self.plan.regions
         if options is None:
             return None
+        # Loaded here alone, as polygons are: they load Arrow, and a single file has neither.
+        from tilseg.regions.files import write_tables
+
         read, regions = self._measured(stores, records)
         write_tables(regions, self.result)
         if options.labels:
@@ -155,6 +157,8 @@ class Finisher:
                 progress=lambda done, total: self.report("labels", done, total),
             )
         if options.polygons:
+            from tilseg.polygons.files import write_polygons
+
             georef = self._georef
             write_polygons(
                 regions,

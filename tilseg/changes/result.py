@@ -21,10 +21,10 @@ from tilseg.changes.pictures import Overview
 from tilseg.durable import seal, write_durably
 from tilseg.errors import ExistsError, OutputError, printable
 from tilseg.ownership import check_apart
-from tilseg.polygons.files import NAMES
+from tilseg.polygons.formats import NAMES
 from tilseg.receipt import CHANGE, files
 from tilseg.regions import BlockGrid
-from tilseg.regions.files import CSV, LABELS, PARQUET
+from tilseg.regions.names import CSV, LABELS, PARQUET
 from tilseg.sink import load_sink
 from tilseg.sinks.legend import style_qml
 from tilseg.sinks.readback import check_export

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,29 +10,18 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tilseg.card import ClassInfo
-from tilseg.errors import UsageError
 from tilseg.plan import RegionOptions
 from tilseg.polygons.arrow_files import write_geoparquet, write_ogr
+from tilseg.polygons.formats import GEOJSON, OGR
 from tilseg.polygons.geojson import write_geojson
 from tilseg.polygons.outlines import Outlines
 from tilseg.polygons.placing import Place
 from tilseg.polygons.shapes import Shapes
 from tilseg.regions import RegionTable
-from tilseg.regions.files import PARQUET
+from tilseg.regions.names import PARQUET
 from tilseg.window import Window
 
-GEOJSON = "regions.geojson"
-# What `write_polygons` may leave in a folder.
-NAMES = (GEOJSON, f"{GEOJSON}.gz", PARQUET, "regions.gpkg", "regions.fgb")
-_OGR = {"gpkg": "GPKG", "fgb": "FlatGeobuf"}
 _IDENTITY = ("label", "class", "area", "bbox-0", "bbox-1", "bbox-2", "bbox-3")
-
-
-def check_formats(options: RegionOptions | None) -> None:
-    """Raises UsageError E-POLYGON-EXTRA where a format needs what is not installed."""
-    for name in options.polygons if options else ():
-        if name in _OGR and importlib.util.find_spec("pyogrio") is None:
-            raise UsageError("E-POLYGON-EXTRA", format=name)
 
 
 def write_polygons(
@@ -83,7 +71,7 @@ def write_polygons(
             elif name == "geoparquet":
                 write_geoparquet(shapes, folder / PARQUET)
             else:
-                write_ogr(shapes, folder / f"regions.{name}", _OGR[name])
+                write_ogr(shapes, folder / f"regions.{name}", OGR[name])
 
 
 def _key(regions: RegionTable) -> str:

@@ -11,12 +11,9 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from tilseg.errors import OutputError
+from tilseg.regions.names import CSV, PARQUET
 from tilseg.regions.region_table import RegionTable
 from tilseg.regions.table import write_csv, write_parquet
-
-PARQUET = "regions.parquet"
-CSV = "regions.csv"
-LABELS = "labels.zarr"
 
 
 def write_tables(regions: RegionTable, folder: Path) -> None:

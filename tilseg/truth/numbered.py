@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tilseg.errors import InputError
 from tilseg.georef import Georef
-from tilseg.regions.files import LABELS
+from tilseg.regions.names import LABELS
 from tilseg.sinks.shards import BlockArray
 from tilseg.sinks.zarr import MaskStore
 from tilseg.source import open_source

@@ -17,7 +17,7 @@ from tilseg.changes.pair import Pair, paired
 from tilseg.durable import replacing, writing
 from tilseg.errors import UsageError
 from tilseg.plan import RegionOptions
-from tilseg.polygons.files import check_formats
+from tilseg.polygons.formats import check_formats
 from tilseg.truth.align import on_grid_of
 from tilseg.truth.legend import read_legend
 from tilseg.truth.raster import open_raster

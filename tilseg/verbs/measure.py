@@ -22,11 +22,13 @@ from tilseg.georef import ONE_TO_ONE, Factors, Georef
 from tilseg.instance_rule import InstanceRule
 from tilseg.instances import find_instances, measure_instances
 from tilseg.plan import RegionOptions
-from tilseg.polygons import files as polygon_files
+from tilseg.polygons import formats
+from tilseg.polygons.files import write_polygons
 from tilseg.polygons.placing import Place
 from tilseg.regions import BlockGrid, BlockTable, RegionTable, label_blocks
-from tilseg.regions.files import CSV, LABELS, PARQUET, write_tables
+from tilseg.regions.files import write_tables
 from tilseg.regions.measuring import Measuring
+from tilseg.regions.names import CSV, LABELS, PARQUET
 from tilseg.regions.units import world_units
 from tilseg.sinks.labels import write_labels
 from tilseg.sinks.zarr import MaskStore
@@ -70,7 +72,7 @@ def measure(
     UsageError (2) for options, OutputError (7) and ExistsError (10) for `output`.
     """
     folder = None if output is None else Path(output).absolute()
-    polygon_files.check_formats(regions)
+    formats.check_formats(regions)
     if folder is not None:
         _check_output(folder)
     with ExitStack() as stack:
@@ -282,7 +284,7 @@ def _check_output(output: Path) -> None:
         raise OutputError("E-OUTPUT-PARENT", path=output, parent=output.parent)
     if os.path.lexists(output):
         names = {path.name for path in output.iterdir()} if output.is_dir() else {""}
-        if not names <= {CSV, PARQUET, LABELS, *polygon_files.NAMES}:
+        if not names <= {CSV, PARQUET, LABELS, *formats.NAMES}:
             raise ExistsError("E-MEASURE-EXISTS", path=output)
 
 
@@ -308,4 +310,4 @@ def _write(
             )
         if options.polygons:
             blocks = label_blocks(read, regions)
-            polygon_files.write_polygons(regions, blocks, options, place, mask.classes, ready)
+            write_polygons(regions, blocks, options, place, mask.classes, ready)

@@ -28,7 +28,7 @@ from tilseg.lock import Lock
 from tilseg.nodata import NODATA
 from tilseg.ownership import check_apart
 from tilseg.plan import Plan
-from tilseg.polygons.files import check_formats
+from tilseg.polygons.formats import check_formats
 from tilseg.regions.measuring import Measuring
 from tilseg.resume import keep_sound, tidy
 from tilseg.schedule import Workers, run_blocks

@@ -12,7 +12,7 @@ from tilseg.errors import InputError
 from tilseg.fingerprint import plan_from_json
 from tilseg.georef import ONE_TO_ONE, Factors, Georef
 from tilseg.plan import Plan
-from tilseg.regions.files import LABELS, PARQUET
+from tilseg.regions.names import LABELS, PARQUET
 from tilseg.resample import grid_length
 from tilseg.sinks.zarr import MaskStore
 from tilseg.source import Source, image_name, open_source, reopen_source
