@@ -23,7 +23,7 @@ import tilseg
 from tilseg.errors import OutputError, UsageError
 from tilseg.georef import Georef
 from tilseg.plan import RegionOptions
-from tilseg.polygons import arrow_files, files, geojson
+from tilseg.polygons import arrow_files, formats, geojson
 from tilseg.polygons.placing import Place
 from tilseg.polygons.shapes import along_hilbert_curve
 from tilseg.verbs import measure as verb
@@ -326,7 +326,7 @@ def test_places_without_degrees_are_refused(tmp_path):
 
 
 def test_a_format_that_needs_an_extra_is_refused_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError) as caught:
         _measured(_mask(), tmp_path / "out", "geojson", "fgb")
     assert caught.value.id == "E-POLYGON-EXTRA"
