@@ -24,7 +24,7 @@ from tilseg.source import open_source
 from tilseg.where import overview as overviews
 from tilseg.where.overview import overview
 from tilseg.where.tissue import find_tissue, read_tissue, tissue_png
-from tilseg.window import Size
+from tilseg.window import Size, Window
 
 GLASS, STAIN = (241, 240, 243), (171, 92, 150)
 
@@ -93,6 +93,25 @@ def test_an_overview_is_of_means(strip, monkeypatch):
     expected = block_reduce(image[..., [2, 0]].astype(float), (7, 11, 1), np.mean)
     np.testing.assert_allclose(found.pixels, expected, rtol=1e-6)
     assert not found.unread.any()
+
+
+def test_an_overview_does_not_read_what_kills(monkeypatch):
+    monkeypatch.setattr(overviews, "_STRIP", 97)
+    source, windows = open_source(noise(7 * 53, 11 * 47)), []
+    whole = overview(source, (0,), 0, Size(53, 47))
+    without = np.zeros((53, 47), np.bool_)
+    without[31, 20] = True
+    read = type(source).read
+    monkeypatch.setattr(
+        type(source), "read", lambda self, w, *b: windows.append(w) or read(self, w, *b)
+    )
+    found = overview(source, (0,), 0, Size(53, 47), without)
+    deadly = Window(31 * 7, 20 * 11, 7, 11)
+    assert windows
+    assert not any(window.intersection(deadly).size.area for window in windows)
+    assert found.unread[31, 20]
+    assert found.unread.mean() < 0.2
+    np.testing.assert_array_equal(found.pixels[~found.unread], whole.pixels[~found.unread])
 
 
 def test_an_overview_leaves_nodata_out():

@@ -29,6 +29,9 @@ _CHECK_BYTES = 10
 
 Skipped = Literal["roi", "tissue", "nodata"]
 
+# Why a tile is bad whose pixels nobody else should read either.
+DIED = "its process died whenever it was computed"
+
 
 @dataclass(frozen=True, slots=True)
 class BadTile:

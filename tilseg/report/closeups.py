@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +39,16 @@ def close_up(
     values: Callable[[Window], NDArray[Any]],
     numbers: Callable[[Window], NDArray[Any]],
     painter: Painter,
+    without: Sequence[Window],
 ) -> Closeup:
     """A place seen in full. values: classes of a window of the mask's grid, (rows, cols).
-    numbers: of its regions."""
+    numbers: of its regions. without: windows of the image that are not to be read."""
     window = place.window
     scale = -(-_FINE // max(window.size))
-    colors, read = _colors(source, window, level, look)
+    if any(window.intersection(other).size.area for other in without):
+        colors, read = _nothing(window), False
+    else:
+        colors, read = _colors(source, window, level, look)
     layers = painter.layers(
         colors,
         values(window).astype(np.uint8),
@@ -63,5 +67,9 @@ def _colors(
         valid = valid_pixels(pixels, source.nodata, source.mask(window, level))
     except InputError:
         # The run has left this part out, or would not be here; the page says so.
-        return np.full((*window.size, 3), GROUND, np.uint8), False
+        return _nothing(window), False
     return look.paint(pixels, valid), True
+
+
+def _nothing(window: Window) -> NDArray[np.uint8]:
+    return np.full((*window.size, 3), GROUND, np.uint8)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tilseg.journal import BlockRecord
+from tilseg.journal import DIED, BlockRecord
 from tilseg.look import GROUND, Look
 from tilseg.pages.encoding import overlay
 from tilseg.plan import TileGrid
@@ -53,7 +53,10 @@ def make_overview(
     """The overview of a finished mask. image: as it is, even if it was resampled for the mask."""
     shape = _shape(Size(*map(min, grid.shape, image.shape)))
     asked = sum(grid.window_at(one.index).size.area for one in records if one.skipped is None)
-    colors, note = _image(image, look, shape, max(asked, _MOST_READ))
+    deadly = np.zeros(shape, np.bool_)
+    for window in windows_of_deaths(records):
+        deadly[_dots(window, grid.shape, shape)] = True
+    colors, note = _image(image, look, shape, max(asked, _MOST_READ), deadly)
     values = overview_values(mask, shape)
     return Overview(
         painter.layers(colors, values, values, scale=1, most=(_IMAGE_BYTES, _MASK_BYTES)),
@@ -63,17 +66,24 @@ def make_overview(
     )
 
 
+def windows_of_deaths(records: Iterable[BlockRecord]) -> list[Window]:
+    """Tiles of the grid that killed whatever process read or computed them."""
+    return [tile.window for record in records for tile in record.bad if tile.reason == DIED]
+
+
 def _shape(size: Size) -> Size:
     factor = max(1.0, max(size) / _LONGEST)
     return Size(*(max(1, round(side / factor)) for side in size))
 
 
-def _image(image: Source, look: Look, shape: Size, most_read: int) -> tuple[NDArray[np.uint8], str]:
+def _image(
+    image: Source, look: Look, shape: Size, most_read: int, without: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint8], str]:
     """(rows, cols, 3) colours, and what they lack."""
     if image.levels[coarsest(image, 0, shape)].size.area > most_read:
         plain = np.full((*shape, 3), GROUND, np.uint8)
         return plain, "The image has no coarse levels to show here, so this is the mask alone."
-    found = overview(image, look.bands, 0, shape)
+    found = overview(image, look.bands, 0, shape, without)
     known = np.asarray(np.isfinite(found.pixels).all(axis=2))
     note = "Parts of the image could not be read." if found.unread.any() else ""
     return look.paint(found.pixels, known), note

@@ -24,7 +24,7 @@ from tilseg.report.closeups import Closeup, close_up
 from tilseg.report.command import command_of
 from tilseg.report.histogram import nice
 from tilseg.report.layers import NODATA_COLOR, Painter
-from tilseg.report.overview import Overview, make_overview
+from tilseg.report.overview import Overview, make_overview, windows_of_deaths
 from tilseg.report.places import choose_places
 from tilseg.source import Source, image_name
 from tilseg.sources.resampled import ResampledSource
@@ -116,8 +116,9 @@ def report_page(of: Finished) -> str:
 def _closeups(of: Finished, painter: Painter, look: Look) -> list[Closeup]:
     mask = of.stores.mask
     places = choose_places(of.regions, of.stores.probabilities, mask.shape)
+    deadly = windows_of_deaths(of.records)
     return [
-        close_up(each, of.source, of.plan.level, look, mask.read, of.numbers, painter)
+        close_up(each, of.source, of.plan.level, look, mask.read, of.numbers, painter, deadly)
         for each in places
     ]
 

@@ -10,9 +10,9 @@ from distributed import wait
 
 from tilseg import infer
 from tilseg.infer import BlockFailure, Job
-from tilseg.journal import BlockRecord
+from tilseg.journal import DIED, BlockRecord
 from tilseg.schedule.cluster import IN_PROCESS, Cluster, Workers
-from tilseg.schedule.stream import DIED, Pass
+from tilseg.schedule.stream import Pass
 from tilseg.schedule.telling import StopAsked, tell
 
 # For a copy of a block that is there to end of itself, once it is asked to stop.

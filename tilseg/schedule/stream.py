@@ -23,7 +23,7 @@ from distributed import KilledWorker
 from tilseg import infer
 from tilseg.errors import ResourceError
 from tilseg.infer import BlockFailure, Job, compute_block
-from tilseg.journal import BadTile, BlockRecord
+from tilseg.journal import DIED, BadTile, BlockRecord
 from tilseg.schedule.allotment import Allotment, Hand
 from tilseg.schedule.cluster import SPAWN_SECONDS
 from tilseg.schedule.telling import tell
@@ -34,8 +34,6 @@ _MEET_SECONDS = 1.0
 
 # How long a worker has to tell of a block that it has done.
 _TELL_SECONDS = 2.0
-
-DIED = "its process died whenever it was computed"
 
 Outcome = BlockRecord | BlockFailure | None
 

@@ -30,11 +30,18 @@ class Overview:
     unread: NDArray[np.bool_]
 
 
-def overview(source: Source, bands: tuple[int, ...], level: int, shape: Size) -> Overview:
+def overview(
+    source: Source,
+    bands: tuple[int, ...],
+    level: int,
+    shape: Size,
+    without: NDArray[np.bool_] | None = None,
+) -> Overview:
     """The `bands` (0-based) of a level, averaged over `shape` cells that share it out evenly.
 
     A coarser level of the pyramid is read where one has the pixels. Memory does not grow with
-    the image. `shape` is at most that of the level.
+    the image. `shape` is at most that of the level. without: (rows, cols), cells of which nothing
+    is to be read, nor what is read together with them.
     """
     level = coarsest(source, level, shape)
     size = source.levels[level].size
@@ -42,6 +49,8 @@ def overview(source: Source, bands: tuple[int, ...], level: int, shape: Size) ->
     unread = np.zeros(shape, np.bool_)
 
     def part(cells: tuple[range, range]) -> NDArray[np.floating[Any]] | None:
+        if without is not None and without[np.ix_(*cells)].any():
+            return None
         rows, cols = map(_edges, cells, shape, size)
         try:
             return _means(source, bands, level, rows, cols)
