@@ -198,7 +198,38 @@ def test_dropout_only_while_training():
 
 def test_depth_and_width_grow_memory_from_above():
     network = build({"bands": 1, "classes": 2, "depth": 1, "width": 8})
-    assert network.live_elements(10, 20) == 4 * 8 * 200
+    assert network.live_elements(10, 20) == 6 * 8 * 200
+    assert network.live_elements(1000, 20) == 3 * 8 * 20_000
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(("upsampling", "skips"), [("transposed", True), ("bilinear", False)])
+def test_strips_are_the_whole(monkeypatch, dtype, upsampling, skips):
+    parameters = {"bands": 2, "classes": 3, "depth": 2, "width": 8, "skips": skips}
+    network = build({**parameters, "upsampling": upsampling, "norm": "batch"}).eval().to(dtype)
+    network = network.to(memory_format=torch.channels_last)
+    side = network.field.input_for(network.field.step_below(331))
+    pixels = torch.randn(1, 2, side, side - network.field.stride).to(dtype)
+    lengths = []
+    network.decoder[0].register_forward_hook(lambda *given: lengths.append(given[1][0].shape[-2]))
+    with torch.no_grad():
+        found = network(pixels)
+        strips = len(lengths)
+        monkeypatch.setattr("tilseg.models.strips.ROWS", 10**6)
+        whole = network(pixels)
+    assert strips == 3
+    assert len(lengths) == 4
+    assert sum(lengths[:strips]) == lengths[-1] + (strips - 1) * 4
+    torch.testing.assert_close(found, whole, rtol=0, atol=1e-13 if dtype == torch.float64 else 0)
+
+
+def test_gradients_see_the_whole():
+    network = build({"bands": 1, "classes": 2, "depth": 1, "width": 4})
+    pixels = torch.randn(1, 1, 300, 32)
+    called = []
+    network.decoder[0].register_forward_hook(lambda *_: called.append(1))
+    network.eval()(pixels)
+    assert len(called) == 1
 
 
 @pytest.mark.parametrize(

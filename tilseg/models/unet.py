@@ -26,6 +26,7 @@ from tilseg.models.blocks import (
     up_crop,
 )
 from tilseg.models.parameters import parse, refuse
+from tilseg.models.strips import ROWS, in_strips, joined
 from tilseg.receptive_field import ReceptiveField, compose, compose_same
 
 
@@ -113,23 +114,38 @@ class UNet(Network):
             x = self.up[level](x, places.pop())
             if self.config.padding == "valid":
                 x = _crop(x, up_crop(self.config.upsampling))
-            x = _join(skips.pop(), x)  # (n, width 2^(i + 1), ...) with skips, else width 2^i
+            if level == 0 and self._is_lean(x):
+                last = nn.Sequential(self.decoder[0], self.head)
+                return in_strips(last, _maps(skips.pop(), x), 2 * self.config.convs)
+            # (n, width 2^(i + 1), ...) with skips, else width 2^i
+            x = joined(_maps(skips.pop(), x))
             x = self.decoder[level](x)
         scores: Tensor = self.head(x)
         return scores
 
+    def _is_lean(self, x: Tensor) -> bool:
+        """Whether the finest level goes strip by strip: not where all of it is kept for gradients,
+        nor on a GPU, which pieces would keep waiting."""
+        kept = self.training or torch.is_grad_enabled() or x.is_cuda
+        return self.config.padding == "valid" and not kept
+
     def live_elements(self, rows: int, cols: int) -> int:
-        # The worst moment is the finest concatenation, where the skip, the up-sampled map and
-        # both joined are alive; coarser levels need less although finer skips wait.
-        return 4 * self.config.width * rows * cols
+        if self.config.padding != "valid":
+            # The worst moment is the finest concatenation, where the skip, the up-sampled map and
+            # both joined are alive; coarser levels need less although finer skips wait.
+            return 4 * self.config.width * rows * cols
+        # Or that of the second level, half as large, with the finest skip waiting; or, at the
+        # finest, a strip of both joined and what two convolutions make of it.
+        strip = min(rows, ROWS + 2 * self.config.convs)
+        return self.config.width * cols * max(3 * rows, 2 * rows + 4 * strip)
 
 
 def _crop(x: Tensor, pixels: int) -> Tensor:
     return x[..., pixels : x.shape[-2] - pixels, pixels : x.shape[-1] - pixels]
 
 
-def _join(skip: Tensor | None, x: Tensor) -> Tensor:
-    return x if skip is None else torch.cat([crop_to(skip, x), x], dim=1)
+def _maps(skip: Tensor | None, x: Tensor) -> list[Tensor]:
+    return [x] if skip is None else [crop_to(skip, x), x]
 
 
 def build(parameters: dict[str, Any]) -> UNet:
