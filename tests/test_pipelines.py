@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from conftest import ROOT
 from PIL import Image
+from scipy.ndimage import gaussian_filter, shift
 from skimage.measure import label
 from tiny import save_tiny_model
 
@@ -80,6 +81,15 @@ def test_cells_behind_a_slanting_membrane_are_two(script, tmp_path):
     mask, cells = (tifffile.imread(tmp_path / "out" / p / "00.tif") for p in ("masks", "cells"))
     np.testing.assert_array_equal(mask, slice_ > 0)
     assert cells.max() == 2
+
+
+def test_labels_that_lie_off_their_image_are_noticed(script):
+    scene = gaussian_filter(np.random.default_rng(0).normal(size=(91, 113)), 2)
+    image = np.uint8(np.clip(128 + 400 * scene, 0, 255))
+    labels = np.where(shift(scene, (-0.6, 0.4), order=3, mode="mirror") > 0, 255, 0)
+    offset = script("isbi_em/offset.py")
+    np.testing.assert_allclose(offset.offset([image], [labels]), (-0.6, 0.4), atol=0.05)
+    assert np.array_equal(offset.moved(image, (2, -3))[2:, :-3], image[:-2, 3:])
 
 
 def test_the_threshold_that_closes_a_gap_scores_best(script):

@@ -1,10 +1,11 @@
 """The threshold of a model of cells and membranes, chosen on the slices that it was trained on.
 
-    python threshold.py MODEL PREPARED
+    python threshold.py MODEL PREPARED [grown | raw | pixels]
 
 Writes into the card the certainty above which a pixel is a cell: of THRESHOLDS the one with the
-lowest adapted Rand error of cells grown together, on average over the training slices. Certainties
-are means over flips and turns, as `tilseg run --tta d4` has them.
+lowest error on average over the training slices. That is the adapted Rand error of cells grown
+together, the same of cells as they are, or the share of wrong pixels. Certainties are means over flips
+and turns, as `tilseg run --tta d4` has them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 import held_out
 
 THRESHOLDS = tuple(round(0.3 + 0.05 * step, 2) for step in range(13))
+ERRORS = ("grown", "raw", "pixels")
 GROWN = tilseg.RegionOptions(labels=True, connectivity=4, instances=tilseg.Border(64, 0))
 
 
@@ -37,7 +39,7 @@ def certainty(model: Path, image: Path, folder: Path) -> np.ndarray:
 
 
 def errors(found: np.ndarray, mask: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """(thresholds, 3): adapted Rand error grown and raw, and pixel error."""
+    """(thresholds, 3): the errors of `ERRORS`."""
     rows = []
     for threshold in THRESHOLDS:
         predicted = (found > 255 * threshold).astype(np.uint8)
@@ -51,7 +53,8 @@ def errors(found: np.ndarray, mask: np.ndarray, cells: np.ndarray) -> np.ndarray
 
 
 def main() -> None:
-    model, prepared = map(Path, sys.argv[1:])
+    model, prepared = map(Path, sys.argv[1:3])
+    column = ERRORS.index(sys.argv[3] if len(sys.argv) > 3 else "grown")
     card = read_card(model)
     each = []
     for name in card.training["images"]["training"]:
@@ -62,7 +65,7 @@ def main() -> None:
     table = np.mean(each, axis=0)
     for threshold, row in zip(THRESHOLDS, table, strict=True):
         print(threshold, *(f"{value:.4f}" for value in row))
-    best = THRESHOLDS[int(table[:, 0].argmin())]
+    best = THRESHOLDS[int(table[:, column].argmin())]
     held_out.write_card(model, card.model_copy(update={"threshold": best}))
     print(f"threshold {best}")
 
