@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 
 from tilseg.errors import InputError
 from tilseg.source import Source
-from tilseg.sources.base import BaseSource, level_of
+from tilseg.sources.base import level_of
+from tilseg.sources.derived import DerivedSource
 from tilseg.sources.place import SAME, same_crs
 from tilseg.window import Size, Window
 
@@ -35,7 +35,7 @@ class _Axis:
         return np.clip(index, 0, self.size - 1).astype(np.int64), inside
 
 
-class AlignedSource(BaseSource):
+class AlignedSource(DerivedSource):
     """`image` on the grid of `grid`, in the same CRS and not turned against it; one level.
 
     A pixel is the one of `image` that its centre falls into, and masked where there is none. Its
@@ -46,19 +46,7 @@ class AlignedSource(BaseSource):
 
     def __init__(self, image: Source, grid: Source) -> None:
         shape = grid.shape
-        super().__init__(
-            uri=image.uri,
-            reader=image.reader,
-            dtype=image.dtype,
-            band_names=image.band_names,
-            levels=(level_of(shape, shape),),
-            georef=grid.georef,
-            nodata=image.nodata,
-            notes=image.notes,
-            segment_bytes=image.segment_bytes,
-            recorded=image.recorded,
-        )
-        self._image = image
+        super().__init__(image, levels=(level_of(shape, shape),), georef=grid.georef)
         self._rows, self._cols = _axes(image, grid)
         down = self._rows.pixels(0, shape.rows)[1]
         across = self._cols.pixels(0, shape.cols)[1]
@@ -68,14 +56,14 @@ class AlignedSource(BaseSource):
 
     def _read(self, window: Window, level: int, bands: tuple[int, ...]) -> NDArray[Any]:  # noqa: ARG002
         inside, index = self._nearest(window)
-        pixels: NDArray[Any] = self._image.read(inside, 0, bands)[index]
+        pixels: NDArray[Any] = self.image.read(inside, 0, bands)[index]
         if not self._covers:
             pixels[~self._inside(window)] = 0 if self.nodata is None else self.nodata
         return pixels
 
     def _mask(self, window: Window, level: int) -> NDArray[np.bool_] | None:  # noqa: ARG002
         inside, index = self._nearest(window)
-        mask = self._image.mask(inside)
+        mask = self.image.mask(inside)
         if mask is not None:
             mask = mask[index]
         if self._covers:
@@ -95,16 +83,6 @@ class AlignedSource(BaseSource):
         _, rows = self._rows.pixels(window.row, window.row_stop)
         _, cols = self._cols.pixels(window.col, window.col_stop)
         return rows[:, None] & cols
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return self._image.files
-
-    def identity(self) -> dict[str, Any]:
-        return self._image.identity()
-
-    def close(self) -> None:
-        self._image.close()
 
 
 def _axes(image: Source, grid: Source) -> tuple[_Axis, _Axis]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,14 @@ from tilseg.georef import Factors
 from tilseg.nodata import valid_pixels
 from tilseg.resample import Taps, grid_length, resample, taps
 from tilseg.source import Level, Source
-from tilseg.sources.base import BaseSource
+from tilseg.sources.derived import DerivedSource
 from tilseg.window import Size, Window
 
 # Bytes of the image that are read at once: a tile of it is decoded again for each such strip.
 _STRIP_BYTES = 2**25
 
 
-class ResampledSource(BaseSource):
+class ResampledSource(DerivedSource):
     """`image` on the grid of pixels that span `factors` of its own: one level, the same corner.
 
     A pixel is the weighted mean (`tilseg.resample`) of the valid ones under it, rounded to the
@@ -32,18 +31,8 @@ class ResampledSource(BaseSource):
     def __init__(self, image: Source, factors: Factors) -> None:
         shape = Size(*map(grid_length, image.shape, factors))
         super().__init__(
-            uri=image.uri,
-            reader=image.reader,
-            dtype=image.dtype,
-            band_names=image.band_names,
-            levels=(Level(shape, 1.0, 1.0),),
-            georef=image.georef.decimated(*factors),
-            nodata=image.nodata,
-            notes=image.notes,
-            segment_bytes=image.segment_bytes,
-            recorded=image.recorded,
+            image, levels=(Level(shape, 1.0, 1.0),), georef=image.georef.decimated(*factors)
         )
-        self.image = image
         self.factors = factors
         self._level = level = finer_level(image.levels, factors)
         at = image.levels[level]
@@ -129,16 +118,6 @@ class ResampledSource(BaseSource):
         if self.nodata is not None:
             return self.nodata
         return np.nan if self.dtype.kind == "f" else 0
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return self.image.files
-
-    def identity(self) -> dict[str, Any]:
-        return self.image.identity()
-
-    def close(self) -> None:
-        self.image.close()
 
     def __reduce__(self) -> tuple[Callable[..., Source], tuple[Any, ...]]:
         return on_grid, (self.image, self.factors)

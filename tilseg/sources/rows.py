@@ -6,7 +6,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from tilseg.errors import InputError
 from tilseg.source import Source, reopen_source
-from tilseg.sources.base import BaseSource
+from tilseg.sources.derived import DerivedSource
 from tilseg.window import Window
 
 # Rows that are read at once, or a strip if that has more.
@@ -23,7 +22,7 @@ _ROWS = 128
 _Piece = TypeVar("_Piece")
 
 
-class WholeRows(BaseSource):
+class WholeRows(DerivedSource):
     """`image`, of which one level and choice of bands is read block beside block.
 
     A window of few columns costs as much as whole rows there, so that reading every block by
@@ -35,19 +34,7 @@ class WholeRows(BaseSource):
     """
 
     def __init__(self, image: Source, level: int, bands: tuple[int, ...], rows: int) -> None:
-        super().__init__(
-            uri=image.uri,
-            reader=image.reader,
-            dtype=image.dtype,
-            band_names=image.band_names,
-            levels=image.levels,
-            georef=image.georef,
-            nodata=image.nodata,
-            notes=image.notes,
-            segment_bytes=image.segment_bytes,
-            recorded=image.recorded,
-        )
-        self.image = image
+        super().__init__(image)
         self._level, self._bands = level, bands
         self._size = image.levels[level].size
         strip = max(1, image.levels[level].strip)
@@ -93,17 +80,10 @@ class WholeRows(BaseSource):
             place = Window(row, 0, rows, self._size.cols)
             yield place, place.intersection(window)
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return self.image.files
-
-    def identity(self) -> dict[str, Any]:
-        return self.image.identity()
-
     def close(self) -> None:
         self._pixels.clear()
         self._masks.clear()
-        self.image.close()
+        super().close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reopen_source, (self.uri,)
