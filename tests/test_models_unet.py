@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from contracts.model_contract import ModelContract, random_network
+from contracts.model_contract import LiveElements, ModelContract, random_network
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tilseg.errors import ModelError, UsageError
-from tilseg.models.blocks import Down, Up, crop_to, fold, halved, unpool
+from tilseg.models.blocks import Down, Up, Upsampling, crop_to, fold, halved, unpool
 from tilseg.models.parameters import parse
 from tilseg.models.unet import UNetConfig, build
 from tilseg.receptive_field import ReceptiveField
@@ -196,10 +196,20 @@ def test_dropout_only_while_training():
         assert torch.equal(network.eval()(pixels), network(pixels))
 
 
-def test_depth_and_width_grow_memory_from_above():
-    network = build({"bands": 1, "classes": 2, "depth": 1, "width": 8})
-    assert network.live_elements(10, 20) == 6 * 8 * 200
-    assert network.live_elements(1000, 20) == 3 * 8 * 20_000
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize(
+    "parameters",
+    [{"upsampling": kind} for kind in get_args(Upsampling)] + [{"classes": 40}, {"skips": False}],
+    ids=lambda parameters: "-".join(map(str, parameters.values())),
+)
+def test_memory_of_tall_maps_is_told_from_above(parameters, depth):
+    network = build({"bands": 1, "classes": 2, "width": 8, "depth": depth, **parameters})
+    network = network.eval().double()
+    rows, cols = (network.field.input_for(network.field.step_below(n)) for n in (1400, 120))
+    with torch.no_grad(), LiveElements() as live:
+        network(torch.zeros(1, 1, rows, cols, dtype=torch.float64))
+    promised = network.live_elements(rows, cols)
+    assert promised / 3 < live.most <= promised + rows * cols
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -223,13 +233,23 @@ def test_strips_are_the_whole(monkeypatch, dtype, upsampling, skips):
     torch.testing.assert_close(found, whole, rtol=0, atol=1e-13 if dtype == torch.float64 else 0)
 
 
-def test_gradients_see_the_whole():
-    network = build({"bands": 1, "classes": 2, "depth": 1, "width": 4})
-    pixels = torch.randn(1, 1, 300, 32)
+@pytest.mark.parametrize(
+    ("gradients", "training", "times"), [(True, False, 1), (False, True, 1), (False, False, 3)]
+)
+def test_trainings_see_the_whole(gradients, training, times):
+    network = build({"bands": 1, "classes": 2, "depth": 1, "width": 4}).train(training)
     called = []
     network.decoder[0].register_forward_hook(lambda *_: called.append(1))
-    network.eval()(pixels)
-    assert len(called) == 1
+    with torch.set_grad_enabled(gradients):
+        network(torch.randn(1, 1, 300, 32))
+    assert len(called) == times
+
+
+def test_what_is_written_down_has_no_strips():
+    network = build({"bands": 1, "classes": 2, "depth": 1, "width": 4}).eval()
+    with torch.no_grad():
+        traced = torch.jit.trace(network, torch.randn(1, 1, 300, 32))
+    assert str(traced.inlined_graph).count("aten::cat") == 1
 
 
 @pytest.mark.parametrize(

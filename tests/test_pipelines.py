@@ -81,6 +81,10 @@ def test_cells_behind_a_slanting_membrane_are_two(script, tmp_path):
     mask, cells = (tifffile.imread(tmp_path / "out" / p / "00.tif") for p in ("masks", "cells"))
     np.testing.assert_array_equal(mask, slice_ > 0)
     assert cells.max() == 2
+    # The image is where its labels are, not the labels where the image is.
+    image = np.asarray(Image.open(tmp_path / "out" / "images" / "00.png"))
+    expected = shift(slice_.astype(float), (-0.6, -0.2), order=3, mode="mirror")
+    np.testing.assert_allclose(image, np.clip(expected, 0, 255), atol=0.5)
 
 
 def test_labels_that_lie_off_their_image_are_noticed(script):

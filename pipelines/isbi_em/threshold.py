@@ -10,6 +10,7 @@ and turns, as `tilseg run --tta d4` has them.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -53,8 +54,12 @@ def errors(found: np.ndarray, mask: np.ndarray, cells: np.ndarray) -> np.ndarray
 
 
 def main() -> None:
-    model, prepared = map(Path, sys.argv[1:3])
-    column = ERRORS.index(sys.argv[3] if len(sys.argv) > 3 else "grown")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("prepared", type=Path)
+    parser.add_argument("error", nargs="?", choices=ERRORS, default="grown")
+    given = parser.parse_args()
+    model, prepared = given.model, given.prepared
     card = read_card(model)
     each = []
     for name in card.training["images"]["training"]:
@@ -65,7 +70,7 @@ def main() -> None:
     table = np.mean(each, axis=0)
     for threshold, row in zip(THRESHOLDS, table, strict=True):
         print(threshold, *(f"{value:.4f}" for value in row))
-    best = THRESHOLDS[int(table[:, column].argmin())]
+    best = THRESHOLDS[int(table[:, ERRORS.index(given.error)].argmin())]
     held_out.write_card(model, card.model_copy(update={"threshold": best}))
     print(f"threshold {best}")
 

@@ -115,29 +115,39 @@ class UNet(Network):
             if self.config.padding == "valid":
                 x = _crop(x, up_crop(self.config.upsampling))
             if level == 0 and self._is_lean(x):
-                last = nn.Sequential(self.decoder[0], self.head)
-                return in_strips(last, _maps(skips.pop(), x), 2 * self.config.convs)
+                return in_strips(self._last, _maps(skips.pop(), x), 2 * self.config.convs)
             # (n, width 2^(i + 1), ...) with skips, else width 2^i
             x = joined(_maps(skips.pop(), x))
             x = self.decoder[level](x)
         scores: Tensor = self.head(x)
         return scores
 
+    def _last(self, x: Tensor) -> Tensor:
+        """Scores of the finest maps, joined."""
+        scores: Tensor = self.head(self.decoder[0](x))
+        return scores
+
     def _is_lean(self, x: Tensor) -> bool:
         """Whether the finest level goes strip by strip: not where all of it is kept for gradients,
-        nor on a GPU, which pieces would keep waiting."""
-        kept = self.training or torch.is_grad_enabled() or x.is_cuda
-        return self.config.padding == "valid" and not kept
+        nor on a GPU, which pieces would keep waiting, nor where the network is only written down
+        for another program or counted (on the device "meta")."""
+        traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        kept = self.training or torch.is_grad_enabled()
+        return self.config.padding == "valid" and x.device.type == "cpu" and not (kept or traced)
 
     def live_elements(self, rows: int, cols: int) -> int:
-        if self.config.padding != "valid":
+        config = self.config
+        if config.padding != "valid":
             # The worst moment is the finest concatenation, where the skip, the up-sampled map and
             # both joined are alive; coarser levels need less although finer skips wait.
-            return 4 * self.config.width * rows * cols
-        # Or that of the second level, half as large, with the finest skip waiting; or, at the
-        # finest, a strip of both joined and what two convolutions make of it.
-        strip = min(rows, ROWS + 2 * self.config.convs)
-        return self.config.width * cols * max(3 * rows, 2 * rows + 4 * strip)
+            return 4 * config.width * rows * cols
+        # Or that of the second level, half as large, with the finest skip waiting; or the finest
+        # up-sampling, where it takes a map of its own; or, at the finest, a strip of both joined and
+        # what two convolutions make of it, with the scores of all strips and these in one.
+        strip = min(rows, ROWS + 2 * config.convs)
+        coarser = 7 * rows // 2 if config.upsampling in ("pixelshuffle", "unpool") else 3 * rows
+        maps = config.width * max(coarser, 2 * rows + 4 * strip)
+        return (maps + 2 * config.classes * rows) * cols
 
 
 def _crop(x: Tensor, pixels: int) -> Tensor:

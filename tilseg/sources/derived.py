@@ -11,7 +11,11 @@ from tilseg.sources.base import BaseSource
 
 
 class DerivedSource(BaseSource):
-    """`image`, with all that it says of itself but for `levels` and `georef` where they are given."""
+    """`image`, with all that it says of itself but for `levels` and `georef` where they are given.
+
+    A subclass writes `_read`, `_mask` (without it no pixel is masked), and `__reduce__` where it is
+    not to be pickled as `image` alone.
+    """
 
     def __init__(
         self,
@@ -25,8 +29,8 @@ class DerivedSource(BaseSource):
             reader=image.reader,
             dtype=image.dtype,
             band_names=image.band_names,
-            levels=levels or image.levels,
-            georef=georef or image.georef,
+            levels=image.levels if levels is None else levels,
+            georef=image.georef if georef is None else georef,
             nodata=image.nodata,
             notes=image.notes,
             segment_bytes=image.segment_bytes,

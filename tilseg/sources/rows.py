@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilseg.errors import InputError
-from tilseg.source import Source, reopen_source
+from tilseg.source import Source
 from tilseg.sources.derived import DerivedSource
 from tilseg.window import Window
 
@@ -84,9 +84,6 @@ class WholeRows(DerivedSource):
         self._pixels.clear()
         self._masks.clear()
         super().close()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return reopen_source, (self.uri,)
 
 
 class _Kept(Generic[_Piece]):
