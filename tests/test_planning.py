@@ -225,3 +225,5 @@ def test_an_input_changed_in_place_is_told_by_what_changed():
     new = {"input": {"path": "/a/slide.tif", "size": 100, "mtime_ns": 2}, "level": 1}
     assert differences(old, new) == "input (mtime_ns 1 -> 2), level (0 -> 1)"
     assert differences(old, old) == ""
+    # As `tilseg plan` shows sizes.
+    assert differences({"tile": [64, 96]}, {"tile": [64, 48]}) == "tile (96 x 64 -> 48 x 64)"

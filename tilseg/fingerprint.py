@@ -85,7 +85,8 @@ def _short(prints: dict[str, Any], name: str) -> str:
     if name == "ranges":
         return "none" if value is None else f"of {len(value)} maps"
     if name in ("tile", "block") and isinstance(value, list):
-        return " x ".join(map(str, value))
+        # Width first, as `tilseg plan` shows it.
+        return " x ".join(map(str, reversed(value)))
     if isinstance(value, list):
         return ",".join(map(str, value))
     return str(value)

@@ -31,8 +31,8 @@ def keep_freed_memory() -> bool:
     By default every activation of a network is mapped from the system and given back, and each
     of its pages is faulted in and zeroed again in the next layer: two fifths of the time of a
     prediction in float32. Memory stays bounded: what is freed is used again, and the process
-    keeps the most it ever had at once, plus the gaps between blocks that are still in use (a
-    half more, measured on U-Nets).
+    keeps the most it ever had at once, plus the gaps between blocks that are still in use (up
+    to a half more, measured on U-Nets).
 
     Only the main heap keeps what it is given back. A thread may have been given another, if
     there was one before this was called: see `thread_of_kept_heap`.
